@@ -1,0 +1,122 @@
+"""The artifact: one `.tflite` file that describes itself.
+
+It is a stock flatbuffer with a ZIP archive appended, as TFLite's own metadata does it, so any
+TFLite tool opens it and `unzip -l` lists what it carries:
+
+- `edgelstm/manifest.json`: see `edgelstm.manifest.Manifest`,
+- `edgelstm/golden.npz`: `x`, readings in physical units, float32 (steps, channels), and `y`, the
+  raw outputs that the quantised model gave for them from zero states, (steps, targets).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelstm.errors import ArtifactError
+from edgelstm.files import atomic_path, refuse_overwrite
+from edgelstm.manifest import Manifest
+
+MANIFEST = "edgelstm/manifest.json"
+GOLDEN = "edgelstm/golden.npz"
+
+# A fixed time stamp, so that the same content gives the same bytes.
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Golden vectors: the self-test that an artifact carries.
+
+    Attributes:
+        x: readings in physical units, float32 (steps, channels).
+        y: the raw outputs they gave from zero states, (steps, targets), in the output's dtype.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A converted model with everything that is needed to run it.
+
+    Attributes:
+        manifest: what it says about itself.
+        flatbuffer: the TFLite model.
+        golden: its self-test.
+    """
+
+    manifest: Manifest
+    flatbuffer: bytes
+    golden: Golden
+
+    def write(self, path: str | Path, *, force: bool = False) -> None:
+        """Writes the file, whole or not at all.
+
+        Raises:
+            OutputExistsError: it exists and `force` is false.
+            OSError: it cannot be written.
+        """
+        path = Path(path)
+        refuse_overwrite(path, force)
+        buffer = io.BytesIO()
+        np.savez(buffer, x=self.golden.x, y=self.golden.y)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(self.flatbuffer)
+            with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+                for name, data in (
+                    (MANIFEST, self.manifest.to_json().encode()),
+                    (GOLDEN, buffer.getvalue()),
+                ):
+                    archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data, zipfile.ZIP_DEFLATED)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Artifact:
+        """Reads and checks a file; the flatbuffer's hash is checked before anything runs it.
+
+        Raises:
+            ArtifactError: the file cannot be read, is no artifact, is damaged, or is of a schema
+                version that this edgelstm does not know.
+        """
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                text, packed = archive.read(MANIFEST), archive.read(GOLDEN)
+        except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+            raise ArtifactError(_what_is_wrong(path, data)) from error
+        try:
+            manifest = Manifest.from_json(text)
+        except ArtifactError as error:
+            raise ArtifactError(f"{path}: {error}") from error
+        flatbuffer = data[: manifest.flatbuffer_bytes]
+        if hashlib.sha256(flatbuffer).hexdigest() != manifest.sha256:
+            raise ArtifactError(
+                f"{path} is damaged: its model does not have the sha256 that its manifest names. "
+                "Copy it again from where it was made."
+            )
+        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+            golden = Golden(arrays["x"], arrays["y"])
+        return cls(manifest, flatbuffer, golden)
+
+
+def _what_is_wrong(path: Path, data: bytes) -> str:
+    if data[4:8] == b"TFL3":
+        return (
+            f"{path} is a TFLite model without a readable edgelstm manifest: it is damaged, or "
+            "another tool made it. Make it with 'edgelstm quantize model.keras'."
+        )
+    if data[:2] == b"PK" or data[:4] == b"\x89HDF":
+        return f"{path} is not an artifact but looks like a Keras model: run 'edgelstm quantize'."
+    return f"{path} is not an edgelstm artifact (a .tflite file made by 'edgelstm quantize')."

@@ -1,0 +1,52 @@
+"""The error tree: every error that edgelstm raises on purpose is an `EdgelstmError`.
+
+Each class also inherits the builtin that a caller who never heard of edgelstm would catch.
+The message is one sentence that says whose fault it is and what to do next; the command
+line prints it as it stands and exits with code 2.
+"""
+
+from __future__ import annotations
+
+
+class EdgelstmError(Exception):
+    """Base of every error that edgelstm raises on purpose."""
+
+
+class RecordingError(EdgelstmError, ValueError):
+    """A recording (CSV file) cannot be used: its text, its columns or its length."""
+
+
+class ModelError(EdgelstmError, ValueError):
+    """A Keras model cannot be read or cannot be turned into a step graph."""
+
+
+class ConversionError(EdgelstmError, RuntimeError):
+    """A model was understood but its conversion failed or lost too much fidelity."""
+
+
+class ArtifactError(EdgelstmError, ValueError):
+    """A `.tflite` file is damaged, is not an artifact, or has an unknown schema version."""
+
+
+class BackendError(EdgelstmError, RuntimeError):
+    """No backend can run the artifact on this machine."""
+
+
+class SourceError(EdgelstmError, OSError):
+    """A source of readings (a serial port) cannot be opened or went away."""
+
+
+class ProtocolError(EdgelstmError, ValueError):
+    """Bytes on the wire do not follow the protocol (bad COBS, bad CRC, bad payload)."""
+
+
+class ConfigurationError(EdgelstmError, ValueError):
+    """A setting has a value that makes no sense, or does not fit the artifact."""
+
+
+class OutputExistsError(EdgelstmError, FileExistsError):
+    """The output file exists already and overwriting was not asked for."""
+
+
+class MissingDependencyError(EdgelstmError, ImportError):
+    """An optional package is not installed; the message has the pip command."""

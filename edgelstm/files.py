@@ -1,0 +1,57 @@
+"""Writing files so that nothing half-written is ever left behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgelstm.errors import OutputExistsError
+
+
+def refuse_overwrite(path: Path, force: bool) -> None:
+    """Refuses a path that exists, unless told to replace it.
+
+    Raises:
+        OutputExistsError: the file exists and `force` is false.
+    """
+    if path.exists() and not force:
+        raise OutputExistsError(f"{path} exists already; use --force to replace it.")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; it takes the place of `path` when the block ends well.
+
+    The data reaches the disk before the name does (fsync, rename, fsync of the folder). After an
+    error neither the temporary file nor a change to `path` is left.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent or Path()
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes private files; give the usual mode of a new file instead.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,119 @@
+"""Keras model files, and what `edgelstm train` adds to one.
+
+A `.keras` file is a ZIP archive, and Keras reads only the members it knows. So a trained model
+carries its training record as further members, in the way an artifact carries its manifest:
+
+- `edgelstm/training.json`: see `TrainingRecord`,
+- `edgelstm/residuals.npy`: the out-of-fold residuals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelstm.errors import ModelError
+from edgelstm.files import atomic_path, refuse_overwrite
+
+_RECORD = "edgelstm/training.json"
+_RESIDUALS = "edgelstm/residuals.npy"
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What a model was trained on.
+
+    Attributes:
+        channels: names of the channels, which the model takes and forecasts, in order.
+        horizon: steps ahead of its forecast.
+        data_sha256: of the readings it was trained on, see `fingerprint`.
+        residuals: physical units, (readings, channels): each from a model that had not seen the
+            reading; NaN for the first readings, which have no past.
+    """
+
+    channels: tuple[str, ...]
+    horizon: int
+    data_sha256: str
+    residuals: NDArray[np.float64]
+
+
+def fingerprint(values: NDArray[np.float64]) -> str:
+    """SHA-256 of readings, (readings, channels): tells whether two recordings are the same."""
+    return hashlib.sha256(np.ascontiguousarray(values, np.float64).tobytes()).hexdigest()
+
+
+def save(model: Any, record: TrainingRecord, path: Path, *, force: bool = False) -> None:
+    """Writes a model with its training record, whole or not at all.
+
+    Raises:
+        OutputExistsError: the file exists and `force` is false.
+        ModelError: the name does not end in `.keras`.
+        OSError: it cannot be written.
+    """
+    if path.suffix != ".keras":
+        raise ModelError(f"{path} does not end in .keras, the format that Keras 3 writes.")
+    refuse_overwrite(path, force)
+    text = json.dumps(
+        {
+            "channels": record.channels,
+            "horizon": record.horizon,
+            "data_sha256": record.data_sha256,
+        }
+    )
+    buffer = io.BytesIO()
+    np.save(buffer, record.residuals)
+    with atomic_path(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(_RECORD, text)
+            archive.writestr(_RESIDUALS, buffer.getvalue())
+
+
+def load(path: Path) -> tuple[Any, TrainingRecord | None]:
+    """Reads a Keras model (`.keras`, `.h5`) and its training record, where it has one.
+
+    Raises:
+        ModelError: the file cannot be read or is no Keras model.
+    """
+    import keras
+
+    try:
+        head = path.open("rb").read(8)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    if head[:2] != b"PK" and head != b"\x89HDF\r\n\x1a\n":
+        raise ModelError(
+            f"{path} is not a Keras model: it is neither a .keras archive nor an HDF5 file."
+        )
+    if head[:2] == b"PK" and path.suffix != ".keras":
+        raise ModelError(f"{path} looks like a .keras file; give it a name that ends in .keras.")
+    if head[:2] != b"PK" and path.suffix not in (".h5", ".hdf5"):
+        raise ModelError(f"{path} looks like an HDF5 file; give it a name that ends in .h5.")
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever its parts raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"Keras cannot load {path}: {reason}") from error
+    return model, _read_record(path) if head[:2] == b"PK" else None
+
+
+def _read_record(path: Path) -> TrainingRecord | None:
+    with zipfile.ZipFile(path) as archive:
+        if _RECORD not in archive.namelist():
+            return None
+        try:
+            data = json.loads(archive.read(_RECORD))
+            residuals = np.load(io.BytesIO(archive.read(_RESIDUALS)), allow_pickle=False)
+            return TrainingRecord(
+                tuple(data["channels"]), data["horizon"], data["data_sha256"], residuals
+            )
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"The training record in {path} is damaged ({error}).") from error
