@@ -41,7 +41,8 @@ class AlertRule:
     def __init__(self, quiet: int = 20) -> None:
         self._quiet = quiet
         self._quiet_so_far = 0
-        self._count = 0
+        self.opened = 0
+        """How many alerts were opened so far."""
         self.open: Alert | None = None
         """The alert that is open now, if any."""
 
@@ -56,9 +57,9 @@ class AlertRule:
         if self.open is None:
             if not exceeded:
                 return None
-            self._count += 1
+            self.opened += 1
             self._quiet_so_far = 0
-            self.open = Alert(self._count, timestamp, score)
+            self.open = Alert(self.opened, timestamp, score)
             return AlertEvent.OPENED, self.open
         self.open = replace(self.open, peak_score=max(self.open.peak_score, score))
         self._quiet_so_far = 0 if exceeded else self._quiet_so_far + 1

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelstm.errors import ArtifactError
-from edgelstm.files import atomic_path, refuse_overwrite
+from edgelstm.files import atomic_path, check_output
 from edgelstm.manifest import Manifest
 
 MANIFEST = "edgelstm/manifest.json"
@@ -63,10 +63,11 @@ class Artifact:
 
         Raises:
             OutputExistsError: it exists and `force` is false.
-            OSError: it cannot be written.
+            ConfigurationError: its folder does not exist or cannot be written.
+        OSError: the disk fails or is full.
         """
         path = Path(path)
-        refuse_overwrite(path, force)
+        check_output(path, force)
         buffer = io.BytesIO()
         np.savez(buffer, x=self.golden.x, y=self.golden.y)
         with atomic_path(path) as temporary:

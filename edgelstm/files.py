@@ -8,15 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgelstm.errors import OutputExistsError
+from edgelstm.errors import ConfigurationError, OutputExistsError
 
 
-def refuse_overwrite(path: Path, force: bool) -> None:
-    """Refuses a path that exists, unless told to replace it.
+def check_output(path: Path, force: bool) -> None:
+    """Refuses a path that cannot be written, before any work is done for it.
 
     Raises:
         OutputExistsError: the file exists and `force` is false.
+        ConfigurationError: it is a folder, or its folder does not exist or cannot be written.
     """
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder; name a file in it.")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"The folder {path.parent} does not exist; make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigurationError(f"The folder {path.parent} may not be written by you.")
     if path.exists() and not force:
         raise OutputExistsError(f"{path} exists already; use --force to replace it.")
 

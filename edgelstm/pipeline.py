@@ -87,11 +87,12 @@ class Pipeline:
         self._targets = [names.index(target.name) for target in manifest.targets]
         self._period = manifest.sample_period
         self._warm_up = manifest.warm_up
-        budget = false_alarms_per_day or detection.false_alarms_per_day
+        self.budget = false_alarms_per_day or detection.false_alarms_per_day
+        """False alarms per day that the threshold grants."""
         self._scorer = Scorer(detection.residual_scale, detection.span)
         self._threshold = Threshold(
             Tail(detection.tail_start, detection.tail_scale),
-            readings_per_false_alarm(budget, manifest.sample_period),
+            readings_per_false_alarm(self.budget, manifest.sample_period),
         )
         self._rule = AlertRule(detection.span)
         self._forecast: NDArray[np.float64] | None = None
@@ -102,6 +103,11 @@ class Pipeline:
     def open_alert(self) -> Alert | None:
         """The alert that is open now, if any."""
         return self._rule.open
+
+    @property
+    def alerts(self) -> int:
+        """How many alerts were opened so far."""
+        return self._rule.opened
 
     def update(self, reading: Reading) -> Verdict:
         """Takes one reading and says what it made of it.

@@ -121,7 +121,7 @@ def read_csv(
                 )
             values[i, j] = value
     if time_name is None:
-        times = np.arange(len(lines)) * sample_period
+        times = np.arange(len(lines), dtype=np.float64) * sample_period
     else:
         times = _times(path, lines, header.index(time_name), time_name)
         if len(times) > 1:

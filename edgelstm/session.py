@@ -49,6 +49,8 @@ class Session:
         self._clip = manifest.clip
         self._target_mean = np.array([t.mean for t in manifest.targets])
         self._target_std = np.array([t.std for t in manifest.targets])
+        self._initial: dict[str, NDArray[Any]] = {}
+        self._fresh = True
         self.reset()
 
     @property
@@ -70,7 +72,10 @@ class Session:
                 as before.
         """
         raw = self.step_raw(self.to_raw(np.asarray(x, np.float64)))
-        return dequantize(raw, self._output) * self._target_std + self._target_mean
+        y: NDArray[np.float64] = dequantize(raw, self._output)
+        y *= self._target_std
+        y += self._target_mean
+        return y
 
     def step_raw(self, x: NDArray[Any]) -> NDArray[Any]:
         """Runs one step on the graph's own values: raw (quantised) in, raw out.
@@ -193,7 +198,8 @@ def quantize(real: NDArray[np.float64], spec: TensorSpec) -> NDArray[Any]:
         return real.astype(spec.dtype)
     limits = np.iinfo(spec.dtype)
     raw = np.rint(real / spec.scale) + spec.zero_point
-    return np.clip(raw, limits.min, limits.max).astype(spec.dtype)
+    saturated: NDArray[Any] = np.clip(raw, limits.min, limits.max).astype(spec.dtype)
+    return saturated
 
 
 def dequantize(raw: NDArray[Any], spec: TensorSpec) -> NDArray[np.float64]:

@@ -137,4 +137,3 @@ def readings_per_false_alarm(false_alarms_per_day: float, sample_period: float) 
             f"{false_alarms_per_day:g} and {sample_period:g} s."
         )
     return 86_400 / sample_period / false_alarms_per_day
-

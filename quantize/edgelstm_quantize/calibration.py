@@ -6,20 +6,18 @@ model then meets states in service that were never seen, and clips them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelstm_quantize.progress import Progress, silent
 from edgelstm_quantize.step_graph import INPUT, StateTensor
 from edgelstm_quantize.tflite import open_reference, operations, signature
 
 Ranges = dict[str, tuple[float, float]]
 """Tensor name -> the lowest and the highest value it took."""
-
-Progress = Callable[[int, int], None]
-"""Called with the steps done and the steps in all."""
 
 
 def excursions(z: NDArray[np.float64], clip: float | None) -> list[NDArray[np.float64]]:
@@ -46,7 +44,7 @@ def record_ranges(
     float_model: bytes,
     states: Sequence[StateTensor],
     sequences: Iterable[NDArray[np.float64]],
-    progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Ranges:
     """Runs a float step graph statefully over each sequence and records every tensor's range.
 
@@ -57,7 +55,7 @@ def record_ranges(
         float_model: a TFLite model whose signature has `x` and the states.
         states: the states of the step graph.
         sequences: normalised readings (steps, channels), each run from zero states.
-        progress: told about every hundred steps.
+        on_progress: told about every hundred steps.
 
     Returns:
         Exact ranges of all float tensors that are computed or put in, constants left out.
@@ -84,8 +82,7 @@ def record_ranges(
                 views[ins[state.name]]()[...] = views[outs[state.output_name]]()
             done += 1
             if done % 100 == 0:
-                progress(done, total)
-    progress(total, total)
+                on_progress("calibrating", done, total)
 
     for state in states:
         pair = (ins[state.name], outs[state.output_name])

@@ -7,7 +7,6 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,11 +26,9 @@ from edgelstm_quantize import keras_files
 from edgelstm_quantize.calibration import excursions, record_ranges
 from edgelstm_quantize.detection import DEFAULT_FALSE_ALARMS_PER_DAY, calibrate_detection, scores
 from edgelstm_quantize.fidelity import compare, relative_change
+from edgelstm_quantize.progress import Progress, silent
 from edgelstm_quantize.recipes import QuantizedGraph, Recipe, apply_recipe, find_recipe
 from edgelstm_quantize.step_graph import StepGraph, as_sequence_model, build_step_graph
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the steps done and the steps in all."""
 
 MIN_READINGS = 250  # fewer than about 200 for the ranges ruin a recurrent model
 _HELD_OUT = 0.2  # of the recording, its end: fidelity is measured there
@@ -48,7 +45,7 @@ def quantize(
     horizon: int | None = None,
     false_alarms_per_day: float = DEFAULT_FALSE_ALARMS_PER_DAY,
     allow_low_fidelity: bool = False,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = silent,
 ) -> Artifact:
     """Converts a Keras model to an artifact.
 
@@ -92,7 +89,7 @@ def quantize(
         float_model,
         graph.states,
         excursions(z[: int(len(z) * (1 - _HELD_OUT))], graph.clip),
-        lambda done, total: on_progress("calibrating", done, total),
+        on_progress,
     )
     quantized = apply_recipe(chosen, float_model, graph.states, ranges)
 
@@ -101,7 +98,7 @@ def quantize(
     if horizon not in (0, 1):
         raise ModelError(f"The horizon is {horizon}; this version knows 1 (a forecast) and 0.")
     manifest = _manifest(chosen, quantized, graph, calibration, name or model.name, horizon)
-    draft = Artifact(manifest, quantized.flatbuffer, Golden(np.empty((0,)), np.empty((0,))))
+    draft = Artifact(manifest, quantized.flatbuffer, Golden(np.empty(0, np.float32), np.empty(0)))
 
     on_progress("measuring fidelity", 0, 1)
     with Session(draft) as session:

@@ -43,6 +43,4 @@ def relative_change(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 def _lowest_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
     if (a.std(axis=0) == 0).any() or (b.std(axis=0) == 0).any():
         return None
-    return min(
-        float(np.corrcoef(x, y)[0, 1]) for x, y in zip(a.T, b.T, strict=True)
-    )
+    return min(float(np.corrcoef(x, y)[0, 1]) for x, y in zip(a.T, b.T, strict=True))

@@ -18,18 +18,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgelstm.errors import ConversionError, EdgelstmError, MissingDependencyError
+from edgelstm_quantize.progress import Progress, silent
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the steps done and the steps in all."""
-
+_PATIENCE = 10  # seconds that a process with its work done may take to end
 _NEEDED = ("tensorflow", "keras", "ai_edge_quantizer")
 
 
 def run_isolated(
     job: Callable[..., T],
     *arguments: Any,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = silent,
     **options: Any,
 ) -> T:
     """Calls `job(*arguments, on_progress=..., **options)` in a fresh process.
@@ -68,6 +67,7 @@ def run_isolated(
                     on_progress(*value)
                 elif kind == "result":
                     result: T = value
+                    process.join(_PATIENCE)  # let it tidy up behind itself
                     return result
                 elif kind == "error":
                     raise value

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgelstm.manifest import Manifest
 from edgelstm.recording import Recording
-from edgelstm_quantize.isolated import Progress
+from edgelstm_quantize.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelstm.errors import ModelError
-from edgelstm.files import atomic_path, refuse_overwrite
+from edgelstm.files import atomic_path, check_output
 
 _RECORD = "edgelstm/training.json"
 _RESIDUALS = "edgelstm/residuals.npy"
@@ -56,11 +56,12 @@ def save(model: Any, record: TrainingRecord, path: Path, *, force: bool = False)
     Raises:
         OutputExistsError: the file exists and `force` is false.
         ModelError: the name does not end in `.keras`.
-        OSError: it cannot be written.
+        ConfigurationError: its folder does not exist or cannot be written.
+        OSError: the disk fails or is full.
     """
     if path.suffix != ".keras":
         raise ModelError(f"{path} does not end in .keras, the format that Keras 3 writes.")
-    refuse_overwrite(path, force)
+    check_output(path, force)
     text = json.dumps(
         {
             "channels": record.channels,

@@ -173,4 +173,3 @@ def _refuse_float_tensors(model: bytes) -> None:
                 f"The operation {op['op_name']} stays in float, so the model is not all int8; "
                 "replace the layer that needs it, or use --recipe float32."
             )
-

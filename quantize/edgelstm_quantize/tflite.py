@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,17 +25,20 @@ def open_reference(model: bytes, *, keep_all_tensors: bool = False) -> Any:
     # ai-edge-quantizer depends on ai-edge-litert, so on the host it is always there.
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    interpreter = Interpreter(
-        model_content=model,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=keep_all_tensors,
-    )
+    with warnings.catch_warnings():
+        # It warns that keeping all tensors is for debugging; calibration is such a case.
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = Interpreter(
+            model_content=model,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=keep_all_tensors,
+        )
     interpreter.allocate_tensors()
     return interpreter
 
 
 def signature(interpreter: Any) -> Signature:
-    """The signature. (The runner it comes from must not live on: it would block `invoke`.)"""
+    """The signature. The runner it comes from is let go: alive, it would block `invoke`."""
     runner = interpreter.get_signature_runner()
     return Signature(runner.get_input_details(), runner.get_output_details())
 

@@ -16,6 +16,7 @@ model on its own training data are too small.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,7 @@ from numpy.typing import NDArray
 
 from edgelstm.recording import Recording
 from edgelstm_quantize.keras_files import TrainingRecord, fingerprint
-
-Progress = Callable[[str, int, int], None]
+from edgelstm_quantize.progress import Progress, silent
 
 MIN_READINGS = 300
 CLIP = 8.0
@@ -66,7 +66,7 @@ def train(
     *,
     units: int = 32,
     seed: int = 0,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = silent,
 ) -> Trained:
     """Trains a forecaster of the next reading on a recording of normal operation.
 
@@ -104,7 +104,7 @@ def train(
     linear = np.full_like(z, np.nan)
     best = []
     edges = np.linspace(0, n, _FOLDS + 1).astype(int)
-    for k, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for k, (a, b) in enumerate(itertools.pairwise(edges)):
         seen = np.ones(n, bool)
         seen[a:b] = False
         linear[a:b] = _apply_ridge(z, _ridge(z, seen))[a:b]
@@ -118,9 +118,7 @@ def train(
     model.set_weights(core.get_weights())
     forecast[:_SETTLING] = np.nan
     residuals = (z - forecast) * std
-    record = TrainingRecord(
-        recording.channels, 1, fingerprint(recording.values), residuals
-    )
+    record = TrainingRecord(recording.channels, 1, fingerprint(recording.values), residuals)
     return Trained(
         model,
         record,

@@ -1,0 +1,58 @@
+# make demo    the main job on a real recording
+# make test    everything; make check: lint, types and unit tests only
+# A fresh Debian machine needs python3.11, make and a compiler.
+
+PYTHON ?= python3.11
+VENV := .venv
+OLD_VENV := .venv-tflite-runtime
+BIN := $(VENV)/bin
+# The lock: what was tested together.
+PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check lint types unit format clean
+
+demo: $(VENV)/.for-demo
+	$(BIN)/edgelstm demo --json edgelstm-demo.json --plot edgelstm-demo.png
+
+test: lint types $(OLD_VENV)/.ready
+	$(BIN)/pytest
+
+check: lint types unit
+
+lint: $(VENV)/.for-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(VENV)/.for-dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.for-dev
+	$(BIN)/pytest -m "not slow"
+
+format: $(VENV)/.for-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) $(OLD_VENV) build dist edgelstm-demo edgelstm-demo.json edgelstm-demo.png
+
+$(VENV)/.made $(OLD_VENV)/.made:
+	@./tools/make-venv "$(PYTHON)" "$(@D)"
+	@touch $@
+
+$(VENV)/.for-demo: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing TensorFlow and what else the demo needs; about a minute at first."
+	$(call PIP_INSTALL,$(VENV)) -c constraints.txt -e '.[quantize,plot]'
+	@touch $@
+
+$(VENV)/.for-dev: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing TensorFlow, the tests and the linters; about a minute at first."
+	$(call PIP_INSTALL,$(VENV)) -c constraints.txt -e '.[quantize,plot,dev]'
+	@touch $@ $(VENV)/.for-demo
+
+# tflite-runtime needs numpy 1, so it lives apart; as on a 32-bit Pi, ai-edge-litert is not there.
+$(OLD_VENV)/.ready: $(OLD_VENV)/.made pyproject.toml tests/requirements-tflite-runtime.txt
+	$(call PIP_INSTALL,$(OLD_VENV)) -r tests/requirements-tflite-runtime.txt
+	$(call PIP_INSTALL,$(OLD_VENV)) --no-deps -e .
+	@touch $@

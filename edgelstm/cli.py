@@ -1,0 +1,51 @@
+"""The command line. Importing it loads neither TensorFlow nor Keras nor a TFLite runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import edgelstm
+from edgelstm.commands.demo import demo
+from edgelstm.commands.devices import devices
+from edgelstm.commands.inspect import inspect
+from edgelstm.commands.quantize import quantize
+from edgelstm.commands.run import run
+from edgelstm.commands.simulate import simulate
+from edgelstm.commands.train import train
+from edgelstm.errors import EdgelstmError
+
+
+class _UserError(click.ClickException):
+    """An error as the user sees it: one sentence, exit code 2."""
+
+    exit_code = 2
+
+
+class _Group(click.Group):
+    """Turns the errors of edgelstm and of the file system into one sentence each."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EdgelstmError as error:
+            raise _UserError(str(error)) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise _UserError(f"{where}{error.strerror or error}.") from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(edgelstm.__version__, prog_name="edgelstm")
+def main() -> None:
+    """Keras recurrent models as int8 TFLite files, stepped statefully on small computers.
+
+    Start with: edgelstm demo
+    """
+
+
+for _command in (demo, train, quantize, inspect, run, simulate, devices):
+    main.add_command(_command)

@@ -1,0 +1,142 @@
+"""What the commands share: options, progress and the way figures are written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgelstm.alert import Alert, AlertEvent
+from edgelstm.recording import Recording, format_time, read_csv
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_BAUD_RATE = 115_200
+
+
+class Rows(click.ParamType[Any]):
+    """`START:STOP`, either of which may be left out, as a Python slice takes them."""
+
+    name = "start:stop"  # as the help shows it
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | None, int | None]:
+        """Parses the option."""
+        if isinstance(value, tuple):
+            return value
+        start, colon, stop = value.partition(":")
+        try:
+            if not colon:
+                raise ValueError
+            return (int(start) if start else None, int(stop) if stop else None)
+        except ValueError:
+            self.fail(f"{value!r} is not of the form START:STOP, such as 0:750.", param, ctx)
+
+
+def recording_options(command: F) -> F:
+    """Adds the options that say how a CSV file is read."""
+    options = [
+        click.option(
+            "--columns", metavar="A,B", help="The channels; default: every column of numbers."
+        ),
+        click.option(
+            "--time-column",
+            metavar="NAME",
+            help="The column with the time; default: timestamp, time or datetime.",
+        ),
+        click.option(
+            "--sample-period",
+            type=click.FloatRange(min=0, min_open=True),
+            default=1.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Seconds between readings, for a file without a time column.",
+        ),
+        click.option("--rows", type=Rows(), default=":", help="Only these rows, such as 0:750."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_recording(
+    path: Path,
+    columns: str | None,
+    time_column: str | None,
+    sample_period: float,
+    rows: tuple[int | None, int | None],
+) -> Recording:
+    """Reads a CSV file as the options of `recording_options` say."""
+    names = [name.strip() for name in columns.split(",")] if columns else None
+    recording = read_csv(path, columns=names, time_column=time_column, sample_period=sample_period)
+    return recording.rows(*rows)
+
+
+class ProgressLine:
+    """Shows what is going on: one line that moves on a terminal, a line per stage elsewhere.
+
+    It goes to standard error, so that standard output holds results only.
+    """
+
+    _WIDTH = 24
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._stage = ""
+        self._percent = -1
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Reports that `done` of `total` steps of a stage are done."""
+        percent = 100 * done // max(total, 1)
+        if self._live:
+            if (stage, percent) != (self._stage, self._percent):
+                bar = ("#" * (percent * self._WIDTH // 100)).ljust(self._WIDTH, ".")
+                click.echo(f"\r\033[K  [{bar}] {stage}", nl=False, err=True)
+        elif stage != self._stage:
+            click.echo(f"  {stage} ...", err=True)
+        self._stage, self._percent = stage, percent
+
+    def done(self) -> None:
+        """Takes the line away again, so that results can be printed."""
+        if self._live and self._stage:
+            click.echo("\r\033[K", nl=False, err=True)
+            self._stage = ""
+
+
+def format_duration(seconds: float) -> str:
+    """A duration as people say it: `40 s`, `25 min`, `2 h 15 min`, `3 d 4 h`."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes = round(timedelta(seconds=seconds).total_seconds() / 60)
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    if days:
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{minutes} min"
+
+
+def format_budget(false_alarms_per_day: float) -> str:
+    """A budget of false alarms as people say it."""
+    if false_alarms_per_day >= 1:
+        return f"{false_alarms_per_day:g} false alarms a day"
+    return f"one false alarm in {1 / false_alarms_per_day:.3g} days"
+
+
+def format_event(event: AlertEvent, alert: Alert, score: float, threshold: float) -> str:
+    """One line about an alert that opened or closed."""
+    if event is AlertEvent.OPENED:
+        return (
+            f"{format_time(alert.opened)}  ALERT {alert.number} opened   "
+            f"score {score:.1f} > {threshold:.1f}"
+        )
+    closed = alert.closed if alert.closed is not None else alert.opened
+    return (
+        f"{format_time(closed)}  alert {alert.number} closed   "
+        f"after {format_duration(closed - alert.opened)}, peak score {alert.peak_score:.1f}"
+    )

@@ -1,0 +1,77 @@
+"""`edgelstm inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgelstm.commands.console import format_budget, format_duration
+from edgelstm.manifest import Channel, Manifest, TensorSpec
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def inspect(artifact: Path, as_json: bool) -> None:
+    """Show what an artifact says about itself, after checking that it is undamaged.
+
+    Example: edgelstm inspect pump.tflite
+    """
+    from edgelstm.artifact import Artifact
+
+    content = Artifact.read(artifact)
+    if as_json:
+        click.echo(content.manifest.to_json(), nl=False)
+        return
+    size = artifact.stat().st_size
+    for line in _page(content.manifest, artifact.name, size, len(content.golden.x)):
+        click.echo(line)
+
+
+def _page(manifest: Manifest, file: str, size: int, golden_steps: int) -> list[str]:
+    fidelity, detection = manifest.fidelity, manifest.detection
+    rows = [
+        ("file", f"{file}, {size:,} bytes (model {manifest.flatbuffer_bytes:,}), undamaged"),
+        ("name", manifest.name),
+        ("made", f"{manifest.created} by edgelstm {manifest.versions.get('edgelstm', '?')}"),
+        ("mode", f"{manifest.mode}, one step per reading"),
+        ("recipe", manifest.recipe),
+        ("period", format_duration(manifest.sample_period)),
+        *(("channel", _channel(c)) for c in manifest.channels),
+        *(("target", f"{_channel(t)}{_horizon(manifest)}") for t in manifest.targets),
+        ("input", _tensor(manifest.input)),
+        ("output", _tensor(manifest.output)),
+        *(("state", f"{_tensor(s.input)} -> {s.output.name}") for s in manifest.states),
+        ("operations", ", ".join(manifest.operations)),
+        (
+            "fidelity",
+            f"{fidelity.relative_error:.2%} of the output over {fidelity.steps:,} steps, "
+            f"worst tenth {fidelity.worst_drift:.2%}",
+        ),
+        (
+            "threshold",
+            f"{format_budget(detection.false_alarms_per_day)}, set on {detection.readings:,} "
+            f"{detection.residuals} residuals"
+            if detection
+            else "none",
+        ),
+        ("golden", f"{golden_steps} steps, tolerance {manifest.golden_tolerance:g}"),
+        ("sha256", manifest.sha256),
+    ]
+    return [f"{label:<11}{value}" for label, value in rows]
+
+
+def _channel(channel: Channel) -> str:
+    unit = f" {channel.unit}" if channel.unit else ""
+    return f"{channel.name}: mean {channel.mean:.4g}{unit}, std {channel.std:.4g}{unit}"
+
+
+def _horizon(manifest: Manifest) -> str:
+    return f", {manifest.horizon} step ahead" if manifest.horizon else ""
+
+
+def _tensor(spec: TensorSpec) -> str:
+    shape = " x ".join(map(str, spec.shape))
+    scaling = f", scale {spec.scale:.4g}, zero point {spec.zero_point}" if spec.scale else ""
+    return f"{spec.name} {spec.dtype} ({shape}){scaling}"
