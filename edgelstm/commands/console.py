@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,6 +78,27 @@ def read_recording(
     names = [name.strip() for name in columns.split(",")] if columns else None
     recording = read_csv(path, columns=names, time_column=time_column, sample_period=sample_period)
     return recording.rows(*rows)
+
+
+@contextmanager
+def quiet_runtime() -> Iterator[None]:
+    """Keeps the TFLite runtime's greeting off standard error while a model is loaded.
+
+    It is written by C++ code that has no switch for it. What else is written there comes after.
+    """
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            caught.seek(0)
+            for line in caught:
+                if not line.startswith(b"INFO: Created TensorFlow Lite"):
+                    os.write(2, line)
 
 
 class ProgressLine:

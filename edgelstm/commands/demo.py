@@ -17,6 +17,7 @@ from edgelstm.commands.console import (
     ProgressLine,
     format_duration,
     format_event,
+    quiet_runtime,
 )
 from edgelstm.commands.quantize import quantize
 from edgelstm.commands.train import train
@@ -133,17 +134,18 @@ def _virtual_device(csv: Path, rows: str) -> Iterator[_Device]:
 
 
 def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdict]]:
-    from edgelstm_bridge import SerialSource
-
     from edgelstm.commands.watching import watch
     from edgelstm.latency import LatencyHistogram
     from edgelstm.pipeline import Pipeline
     from edgelstm.session import load
+    from edgelstm_bridge import SerialSource
 
     latency = LatencyHistogram()
     progress = ProgressLine()
     verdicts = []
-    with load(artifact) as session, SerialSource(device.port) as source:
+    with quiet_runtime():
+        session = load(artifact)
+    with session, SerialSource(device.port) as source:
         pipeline = Pipeline(session)
         for verdict in watch(pipeline, source, latency):
             verdicts.append(verdict)
@@ -155,7 +157,7 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
                     format_event(verdict.event, verdict.alert, verdict.score, verdict.threshold)
                 )
         progress.done()
-        received, lost = source.counters.samples, source.counters.lost
+        received, lost = source.counters.samples, source.lost
     return {
         "sent": device.sent(),
         "received": received,

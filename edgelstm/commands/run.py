@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgelstm.commands.console import DEFAULT_BAUD_RATE, format_budget, format_event
+from edgelstm.commands.console import DEFAULT_BAUD_RATE, format_budget, format_event, quiet_runtime
 from edgelstm.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from edgelstm_bridge import SerialSource
-
     from edgelstm.latency import LatencyHistogram
     from edgelstm.pipeline import Pipeline
+    from edgelstm_bridge import SerialSource
 
 _BACKENDS = ("auto", "litert", "tflite-runtime", "tensorflow")
 
@@ -47,15 +46,16 @@ def run(
 
     Example: edgelstm run pump.tflite --port /dev/ttyACM0
     """
-    from edgelstm_bridge import SerialSource
-
     from edgelstm.commands.watching import in_model_order, period_warning, watch
     from edgelstm.latency import LatencyHistogram
     from edgelstm.pipeline import Pipeline
     from edgelstm.session import load
+    from edgelstm_bridge import SerialSource
 
     signal.signal(signal.SIGTERM, _interrupt)
-    with load(artifact, backend=backend) as session:
+    with quiet_runtime():
+        session = load(artifact, backend=backend)
+    with session:
         if (step := session.verify()) is not None:
             raise ArtifactError(
                 f"{artifact} does not give its golden vectors on this machine (first at step "
@@ -93,7 +93,7 @@ def _print_summary(source: SerialSource, pipeline: Pipeline, latency: LatencyHis
     damaged = counters.bad_crc + counters.bad_frame + counters.oversize
     state = ", one still open" if pipeline.open_alert else ""
     click.echo(
-        f"{pipeline.counters.readings:,} readings, {counters.lost:,} lost, {damaged:,} damaged "
+        f"{pipeline.counters.readings:,} readings, {source.lost:,} lost, {damaged:,} damaged "
         f"frames; {pipeline.alerts:,} alerts{state}."
     )
     p50, p99 = latency.quantile_us(0.5), latency.quantile_us(0.99)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 import platform
 import tempfile
@@ -21,7 +22,7 @@ from edgelstm.artifact import Artifact, Golden
 from edgelstm.errors import ConversionError, ModelError, RecordingError
 from edgelstm.manifest import SCHEMA_VERSION, Channel, Detection, Fidelity, Manifest
 from edgelstm.recording import Recording
-from edgelstm.session import Session
+from edgelstm.session import Session, dequantize
 from edgelstm_quantize import keras_files
 from edgelstm_quantize.calibration import excursions, record_ranges
 from edgelstm_quantize.detection import DEFAULT_FALSE_ALARMS_PER_DAY, calibrate_detection, scores
@@ -103,8 +104,9 @@ def quantize(
     on_progress("measuring fidelity", 0, 1)
     with Session(draft) as session:
         golden = _golden(session, calibration)
+        tolerance = _golden_tolerance(chosen, golden, _run_whole(whole, golden.x), manifest)
         ours = np.array([session.step(x) for x in calibration.values])
-    reference = np.asarray(whole(tf.constant(calibration.values[None], tf.float32)))[0]
+    reference = _run_whole(whole, calibration.values)
     detection, score_change = None, None
     if horizon:
         detection, score_change = _detection(
@@ -119,10 +121,19 @@ def quantize(
     if not allow_low_fidelity:
         _require_fidelity(chosen, fidelity)
     return Artifact(
-        dataclasses.replace(manifest, fidelity=fidelity, detection=detection),
+        dataclasses.replace(
+            manifest, fidelity=fidelity, detection=detection, golden_tolerance=tolerance
+        ),
         quantized.flatbuffer,
         golden,
     )
+
+
+def _run_whole(model: Any, values: NDArray[Any]) -> NDArray[np.float64]:
+    """What the Keras model gives for a whole recording, (steps, targets)."""
+    forward = tf.function(lambda x: model(x, training=False))  # eagerly it takes seconds
+    y: NDArray[np.float64] = forward(tf.constant(values[None], tf.float32)).numpy()[0]
+    return y.astype(np.float64)
 
 
 def _check_channels(recording: Recording, graph: StepGraph) -> None:
@@ -195,7 +206,7 @@ def _manifest(
         operations=quantized.operations,
         fidelity=Fidelity(0, 0.0, 0.0, None, None),  # measured below, with the graph at work
         detection=None,
-        golden_tolerance=recipe.golden_tolerance,
+        golden_tolerance=recipe.rounding,
         versions=_versions(),
         created=_now(),
     )
@@ -206,6 +217,22 @@ def _golden(session: Session, recording: Recording) -> Golden:
     y = [session.step_raw(session.to_raw(row.astype(np.float64))) for row in x]
     session.reset()
     return Golden(x, np.array(y))
+
+
+def _golden_tolerance(
+    recipe: Recipe, golden: Golden, reference: NDArray[np.float64], manifest: Manifest
+) -> float:
+    """By how many raw units another correct runtime may differ from the golden outputs.
+
+    Another runtime may round differently at each step, and the states carry that on. It is then
+    about as far from these outputs as these are from the exact ones.
+    """
+    if manifest.output.scale == 0:
+        return recipe.rounding
+    mean = np.array([t.mean for t in manifest.targets])
+    std = np.array([t.std for t in manifest.targets])
+    error = np.abs(dequantize(golden.y, manifest.output) - (reference - mean) / std)
+    return max(recipe.rounding, math.ceil(float(error.max()) / manifest.output.scale))
 
 
 def _detection(

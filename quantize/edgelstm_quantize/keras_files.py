@@ -87,7 +87,8 @@ def load(path: Path) -> tuple[Any, TrainingRecord | None]:
     import keras
 
     try:
-        head = path.open("rb").read(8)
+        with path.open("rb") as file:
+            head = file.read(8)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
     if head[:2] != b"PK" and head != b"\x89HDF\r\n\x1a\n":

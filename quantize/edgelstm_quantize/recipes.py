@@ -13,7 +13,7 @@ from edgelstm.errors import ConfigurationError, ConversionError
 from edgelstm.manifest import StatePair, TensorSpec
 from edgelstm_quantize.calibration import Ranges
 from edgelstm_quantize.step_graph import INPUT, OUTPUT, StateTensor
-from edgelstm_quantize.tflite import open_reference, operations, signature
+from edgelstm_quantize.tflite import open_reference, operations, quiet, signature
 
 # ai-edge-quantizer draws progress bars otherwise.
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -27,19 +27,19 @@ class Recipe:
         name: as users know it.
         dtype: of the activations, the states and the interface.
         largest_error: mean |error| / rms of the output above which a conversion counts as failed.
-        golden_tolerance: by how much two correct runtimes may differ: 1 LSB for integers (kernels
-            round differently), a relative rounding for float32.
+        rounding: by how much two correct runtimes may differ in a step: 1 LSB for integers
+            (kernels round differently), an absolute rounding for float32.
     """
 
     name: str
     dtype: str
     largest_error: float
-    golden_tolerance: float
+    rounding: float
 
 
 RECIPES = {
-    "int8": Recipe("int8", "int8", largest_error=0.1, golden_tolerance=1),
-    "float32": Recipe("float32", "float32", largest_error=1e-3, golden_tolerance=1e-4),
+    "int8": Recipe("int8", "int8", largest_error=0.1, rounding=1),
+    "float32": Recipe("float32", "float32", largest_error=1e-3, rounding=1e-4),
 }
 
 
@@ -112,10 +112,11 @@ def _quantize_int8(float_model: bytes, ranges: Ranges) -> bytes:
         for name, (low, high) in ranges.items()
     }
     worker = quantizer.Quantizer(bytearray(float_model), recipe.static_wi8_ai8())
-    try:
-        result = worker.quantize(calibration, enable_progress_report=False)
-    except (ValueError, RuntimeError) as error:
-        raise ConversionError(f"ai-edge-quantizer refused the model: {error}") from error
+    with quiet():
+        try:
+            result = worker.quantize(calibration, enable_progress_report=False)
+        except (ValueError, RuntimeError) as error:
+            raise ConversionError(f"ai-edge-quantizer refused the model: {error}") from error
     return bytes(result.quantized_model)
 
 

@@ -323,10 +323,23 @@ def as_sequence_model(model: keras.Model) -> SequenceModel:
     whole = keras.models.clone_model(
         keras.Model(inputs[0], outputs[0], name=model.name),
         input_tensors=keras.Input(batch_shape=(1, None, int(shape[2])), name=INPUT),
-        clone_function=lambda layer: layer,
+        clone_function=_of_any_length,
         call_function=call,
     )
     return SequenceModel(whole, tuple(calls))
+
+
+def _of_any_length(layer: Any) -> Any:
+    """The layer itself, or for a recurrent layer tied to a length or a batch the same cell free."""
+    if isinstance(layer, keras.layers.RNN) and (layer.unroll or layer.stateful):
+        return keras.layers.RNN(
+            layer.cell,
+            return_sequences=layer.return_sequences,
+            return_state=layer.return_state,
+            go_backwards=layer.go_backwards,
+            name=layer.name,
+        )
+    return layer
 
 
 def _refuse_what_cannot_stream(model: keras.Model) -> None:
@@ -335,7 +348,8 @@ def _refuse_what_cannot_stream(model: keras.Model) -> None:
             f"The model {model.name!r} has no recurrent layer (LSTM, GRU, SimpleRNN, RNN) at its "
             "top level; edgelstm converts recurrent models."
         )
-    for operation in model.operations:
+    # Layers first: some bring bare operations along (Masking does), which say less.
+    for operation in sorted(model.operations, key=lambda o: not isinstance(o, keras.layers.Layer)):
         reason = _why_not(operation)
         if reason:
             kind = type(operation).__name__

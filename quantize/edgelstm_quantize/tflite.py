@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,14 @@ class Signature:
     outputs: dict[str, dict[str, Any]]
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the runtime's warning that to keep all tensors is for debugging: so it is here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*preserve_all_tensors", UserWarning)
+        yield
+
+
 def open_reference(model: bytes, *, keep_all_tensors: bool = False) -> Any:
     """An interpreter with the plain kernels: a delegate would fuse operations.
 
@@ -25,9 +35,7 @@ def open_reference(model: bytes, *, keep_all_tensors: bool = False) -> Any:
     # ai-edge-quantizer depends on ai-edge-litert, so on the host it is always there.
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    with warnings.catch_warnings():
-        # It warns that keeping all tensors is for debugging; calibration is such a case.
-        warnings.simplefilter("ignore", UserWarning)
+    with quiet():
         interpreter = Interpreter(
             model_content=model,
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,

@@ -13,16 +13,16 @@ os.environ.update(SOURCE_DATE_EPOCH="1767225600", TF_CPP_MIN_LOG_LEVEL="3")
 
 import keras
 import numpy as np
-from edgelstm_quantize import quantize
 
 from edgelstm.recording import Recording
+from edgelstm_quantize import quantize
 
 HERE = Path(__file__).parent
 
 
 def sines(readings: int) -> Recording:
     """Two noisy sines in physical units: 20 +- 3 and -5 +- 1."""
-    t = np.arange(readings)
+    t = np.arange(readings, dtype=np.float64)
     rng = np.random.default_rng(0)
     waves = np.stack([np.sin(t / 8), np.sin(t / 5 + 1)], axis=1) + rng.normal(0, 0.1, (readings, 2))
     return Recording("sines", ("flow", "level"), t * 60.0, waves * [3, 1] + [20, -5], 60.0)

@@ -1,0 +1,47 @@
+"""What several tests use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgelstm.recording import Recording
+
+# Before any test imports TensorFlow: quiet, and as the product itself runs it.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+
+ROOT = Path(__file__).parent.parent
+SLOW_FOLDERS = {"host", "system"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW_FOLDERS & set(item.path.relative_to(ROOT / "tests").parts):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """On CI nothing is skipped: a skip there is a failure."""
+    report = yield
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def waves() -> Recording:
+    """1,300 readings of three noisy sines around 20, -5 and 1000."""
+    t = np.arange(1300, dtype=np.float64)
+    rng = np.random.default_rng(7)
+    z = np.stack([np.sin(t / 9), np.sin(t / 5 + 1), np.cos(t / 14)], axis=1)
+    z += rng.normal(0, 0.1, z.shape)
+    return Recording("waves", ("a", "b", "c"), t * 10.0, z * [2, 1, 50] + [20, -5, 1000], 10.0)

@@ -1,0 +1,135 @@
+"""The default forecaster, and what its calibration is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgelstm.errors import ModelError, OutputExistsError, RecordingError
+from edgelstm.recording import Recording
+from edgelstm_quantize import keras_files, quantize, train, training
+from edgelstm_quantize.training import Trained
+
+
+@pytest.fixture(scope="module")
+def recording() -> Recording:
+    """A stable autoregression of order 2 in two channels: white innovations of 1 and 0.1."""
+    rng = np.random.default_rng(1)
+    z = np.zeros((600, 2))
+    for t in range(2, 600):
+        z[t] = 1.5 * z[t - 1] - 0.7 * z[t - 2] + rng.normal(0, 1, 2)
+    return Recording(
+        "ar2", ("p", "q"), np.arange(600, dtype=np.float64) * 2, z * [1, 0.1] + [100, 0], 2.0
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(recording: Recording) -> Trained:
+    return train(recording, units=8)
+
+
+def test_the_forecaster_finds_the_innovations(trained: Trained, recording: Recording) -> None:
+    residual_rms = np.sqrt(np.nanmean(trained.record.residuals**2, axis=0))
+    # What cannot be forecast is the innovation; a persistence forecast would be off by more.
+    assert residual_rms == pytest.approx([1.0, 0.1], rel=0.15)
+    persistence = np.diff(recording.values, axis=0).std(axis=0)
+    assert (residual_rms < 0.8 * persistence).all()
+
+
+def test_the_whole_model_is_no_worse_than_its_linear_part(trained: Trained) -> None:
+    assert trained.error <= trained.ridge_error * 1.01
+
+
+def test_the_model_takes_and_gives_physical_units(trained: Trained, recording: Recording) -> None:
+    y = trained.model(recording.values[None, :200].astype(np.float32)).numpy()[0]
+    residual = recording.values[1:200] - y[:-1]
+    assert np.sqrt(np.mean(residual[10:] ** 2, axis=0)) == pytest.approx([1.0, 0.1], rel=0.25)
+
+
+def test_a_fold_learns_nothing_from_the_readings_it_is_tested_on(recording: Recording) -> None:
+    z = (recording.values - recording.values.mean(axis=0)) / recording.values.std(axis=0)
+    seen = np.ones(600, bool)
+    seen[200:400] = False
+    other = z.copy()
+    other[200:400] = np.random.default_rng(0).normal(0, 1, (200, 2))
+
+    np.testing.assert_array_equal(training._ridge(z, seen), training._ridge(other, seen))
+    assert not np.allclose(training._ridge(z, seen | True), training._ridge(other, seen | True))
+
+    trainer = training._Trainer(training._build(2, 4), z, z)
+    forbidden = {tuple(row) for row in z[200:400].astype(np.float32)}
+    for _, targets in trainer._batches(np.random.default_rng(0), seen, 50):
+        assert not forbidden & {tuple(row) for row in targets.reshape(-1, 2)}
+
+
+def test_the_same_seed_gives_the_same_model(recording: Recording, trained: Trained) -> None:
+    again = train(recording, units=8)
+    for a, b in zip(trained.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(trained.record.residuals, again.record.residuals)
+
+
+def test_a_constant_channel_is_no_trouble(recording: Recording) -> None:
+    values = np.concatenate([recording.values, np.full((600, 1), 42.0)], axis=1)
+    three = Recording("x", ("p", "q", "r"), recording.timestamps, values, 2.0)
+    result = train(three, units=4)
+    assert np.isfinite(result.error)
+    artifact = quantize(result.model, three)
+    assert artifact.manifest.detection is not None
+    assert artifact.manifest.detection.residual_scale[2] > 0
+
+
+def test_a_short_recording_is_refused(recording: Recording) -> None:
+    with pytest.raises(RecordingError, match="at least 300"):
+        train(recording.rows(0, 299))
+
+
+def test_the_training_record_travels_with_the_model(
+    trained: Trained, recording: Recording, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.keras"
+    keras_files.save(trained.model, trained.record, path)
+    with pytest.raises(OutputExistsError):
+        keras_files.save(trained.model, trained.record, path)
+    with pytest.raises(ModelError, match=r"\.keras"):
+        keras_files.save(trained.model, trained.record, tmp_path / "m.h5")
+    assert list(tmp_path.iterdir()) == [path]
+
+    same = quantize(path, recording).manifest.detection
+    assert same is not None
+    assert same.residuals == "out-of-fold"
+    # On readings that it was not trained on, the model's own residuals count.
+    other = Recording("y", ("q", "p"), recording.timestamps, recording.values[:, ::-1] * 1.01, 2.0)
+    foreign = quantize(path, other).manifest
+    assert [c.name for c in foreign.channels] == ["p", "q"]
+    assert foreign.detection is not None
+    assert foreign.detection.residuals == "recording"
+
+
+def test_int8_adds_its_own_error_to_the_residuals(
+    trained: Trained, recording: Recording, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.keras"
+    keras_files.save(trained.model, trained.record, path)
+    int8, float32 = (quantize(path, recording, recipe=r).manifest for r in ("int8", "float32"))
+    assert int8.detection is not None
+    assert float32.detection is not None
+    assert int8.detection.residual_scale > float32.detection.residual_scale
+    assert int8.fidelity.score_change is not None
+    assert 0 < int8.fidelity.score_change < 0.2
+    assert float32.fidelity.score_change == pytest.approx(0, abs=1e-3)
+
+
+def test_the_model_works_as_far_out_as_it_clips(trained: Trained, recording: Recording) -> None:
+    """A sensor that drifts to six standard deviations is still forecast, in int8."""
+    from edgelstm.session import Session
+
+    mean, std = recording.values.mean(axis=0), recording.values.std(axis=0)
+    with Session(quantize(trained.model, recording)) as session:
+        assert session.artifact.manifest.clip == 8.0
+        for _ in range(30):
+            y = session.step(mean + 6 * std)
+    expected = trained.model((np.ones((1, 30, 2)) * (mean + 6 * std)).astype(np.float32))
+    assert (y - mean) / std == pytest.approx((expected.numpy()[0, -1] - mean) / std, abs=0.3)
