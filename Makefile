@@ -15,6 +15,7 @@ demo: $(VENV)/.for-demo
 	$(BIN)/edgelstm demo --json edgelstm-demo.json --plot edgelstm-demo.png
 
 test: lint types $(OLD_VENV)/.ready
+	@./tools/debian-packages tests/debian-packages.txt
 	$(BIN)/pytest
 
 check: lint types unit

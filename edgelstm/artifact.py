@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,17 @@ GOLDEN = "edgelstm/golden.npz"
 
 # A fixed time stamp, so that the same content gives the same bytes.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+# All that zipfile and numpy raise on damaged bytes.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    KeyError,
+    EOFError,
+    OSError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,9 @@ class Artifact:
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 text, packed = archive.read(MANIFEST), archive.read(GOLDEN)
-        except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+            with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+                golden = Golden(arrays["x"], arrays["y"])
+        except _DAMAGE as error:
             raise ArtifactError(_what_is_wrong(path, data)) from error
         try:
             manifest = Manifest.from_json(text)
@@ -107,8 +121,6 @@ class Artifact:
                 f"{path} is damaged: its model does not have the sha256 that its manifest names. "
                 "Copy it again from where it was made."
             )
-        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            golden = Golden(arrays["x"], arrays["y"])
         return cls(manifest, flatbuffer, golden)
 
 

@@ -32,6 +32,10 @@ class BackendError(EdgelstmError, RuntimeError):
     """No backend can run the artifact on this machine."""
 
 
+class UnfitRuntimeError(BackendError):
+    """A TFLite runtime is installed, but not with what it needs (numpy 1)."""
+
+
 class SourceError(EdgelstmError, OSError):
     """A source of readings (a serial port) cannot be opened or went away."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -22,6 +24,13 @@ class Channel:
     unit: str
     mean: float
     std: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise ArtifactError(
+                f"The channel {self.name!r} has mean {self.mean} and std {self.std}, "
+                "which scale nothing."
+            )
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,12 @@ class Manifest:
     versions: dict[str, str]
     created: str
 
+    def __post_init__(self) -> None:
+        if not (self.channels and self.targets):
+            raise ArtifactError("The manifest names no channels or no targets.")
+        if not 0 < self.sample_period < math.inf:
+            raise ArtifactError(f"The manifest has a sample period of {self.sample_period} s.")
+
     def to_json(self) -> str:
         """The manifest as indented JSON with sorted keys."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
@@ -180,16 +195,18 @@ def _load(kind: Any, value: Any, where: str) -> Any:
         return None if value is None else _load(arguments[0], value, where)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         hints = typing.get_type_hints(kind)
-        if odd := hints.keys() ^ value.keys():
-            word = "misses" if odd & hints.keys() else "has an unknown"
-            raise ArtifactError(f"The {where} {word} field {sorted(odd)[0]!r}.")
+        if missing := hints.keys() - value.keys():
+            raise ArtifactError(f"The {where} misses the field {min(missing)!r}.")
+        if unknown := value.keys() - hints.keys():
+            raise ArtifactError(f"The {where} has an unknown field {min(unknown)!r}.")
         return kind(**{n: _load(t, value[n], f"{where}.{n}") for n, t in hints.items()})  # type: ignore[operator]  # mypy sees the class and its instances
     if origin is tuple and isinstance(value, list):
         return tuple(_load(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {str(n): _load(arguments[1], v, f"{where}.{n}") for n, v in value.items()}
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            return float(value)
     if isinstance(kind, type) and type(value) is kind:
         return value
     expected = getattr(kind, "__name__", str(kind))

@@ -5,7 +5,8 @@ pipeline also owns the rules for what a forecast is worth after an interruption:
 
 - a reading that misses a value (not finite) is not stepped and leaves a gap;
 - after a short gap the forecast was for another time: that reading gets no score;
-- after a long gap the states are of the past: the session starts afresh and warms up.
+- after a long gap the states are of the past: the session starts afresh and warms up. An alert
+  that is open stays open meanwhile: no data is no all-clear.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ class Pipeline:
         self._targets = [names.index(target.name) for target in manifest.targets]
         self._period = manifest.sample_period
         self._warm_up = manifest.warm_up
-        self.budget = false_alarms_per_day or detection.false_alarms_per_day
+        self.budget = (
+            detection.false_alarms_per_day if false_alarms_per_day is None else false_alarms_per_day
+        )
         """False alarms per day that the threshold grants."""
         self._scorer = Scorer(detection.residual_scale, detection.span)
         self._threshold = Threshold(

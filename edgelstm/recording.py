@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgelstm.errors import RecordingError
 
 TIME_COLUMNS = ("timestamp", "time", "datetime")
+_LATEST_TIME = 1e11  # seconds since 1970: the year 5138
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -149,9 +150,7 @@ def _read_table(path: Path) -> tuple[list[str], list[_Line]]:
             delimiter = max(_DELIMITERS, key=first.count)
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
-            table = [
-                (reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)
-            ]
+            table = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except OSError as error:
         raise RecordingError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -201,6 +200,8 @@ def _choose_columns(
                 raise RecordingError(
                     f"{path} has no column {name!r}; its columns are {', '.join(header)}."
                 )
+            if list(wanted).count(name) > 1:
+                raise RecordingError(f"The column {name!r} is chosen twice.")
         return tuple(wanted)
     # A column without a single number is text (a status, a note) and no channel. One with a
     # number is meant as numbers, so that text in it is a mistake to be reported.
@@ -210,7 +211,9 @@ def _choose_columns(
         if name != time_name and any(_number(cells[k]) is not None for _, cells in lines)
     )
     if not names:
-        raise RecordingError(f"{path} has no column of numbers beside the time.")
+        raise RecordingError(
+            f"{path} has no column of numbers beside the time; numbers are written 1.5, not 1,5."
+        )
     return names
 
 
@@ -235,6 +238,11 @@ def _times(path: Path, lines: list[_Line], k: int, name: str) -> NDArray[np.floa
                         "(ISO 8601, or seconds since 1970)."
                     ) from error
                 seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            if abs(seconds) > _LATEST_TIME:
+                raise RecordingError(
+                    f"{path}, line {number}, column {name!r}: {cells[k]} is no time in seconds "
+                    "since 1970; if it is in milliseconds, divide it by 1000."
+                )
             yield seconds
 
     return np.fromiter(parse(), np.float64, len(lines))

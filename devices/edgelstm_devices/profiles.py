@@ -54,9 +54,10 @@ def _parse(name: str, text: str) -> Profile:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"The profile {name} is not TOML: {error}.") from error
     expected = {field.name: field.type for field in dataclasses.fields(Profile)}
-    if odd := expected.keys() ^ data.keys():
-        word = "misses" if odd & expected.keys() else "has an unknown"
-        raise ConfigurationError(f"The profile {name} {word} entry {sorted(odd)[0]!r}.")
+    if missing := expected.keys() - data.keys():
+        raise ConfigurationError(f"The profile {name} misses the entry {min(missing)!r}.")
+    if unknown := data.keys() - expected.keys():
+        raise ConfigurationError(f"The profile {name} has an unknown entry {min(unknown)!r}.")
     for key, value in data.items():
         if type(value).__name__ != expected[key]:
             raise ConfigurationError(

@@ -7,13 +7,19 @@ none of them.
 from __future__ import annotations
 
 import importlib
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from edgelstm.errors import BackendError, ConfigurationError, MissingDependencyError
+from edgelstm.errors import (
+    BackendError,
+    ConfigurationError,
+    MissingDependencyError,
+    UnfitRuntimeError,
+)
 
 
 class Graph(Protocol):
@@ -67,25 +73,34 @@ def open_graph(flatbuffer: bytes, backend: str = "auto", threads: int = 1) -> Gr
     Raises:
         ConfigurationError: there is no backend of that name.
         MissingDependencyError: the backend, or with "auto" any backend, is not installed.
+        UnfitRuntimeError: it is installed, but not with what it needs.
         BackendError: the backend cannot run this model.
     """
     if backend not in BACKENDS:
         raise ConfigurationError(f"No backend is called {backend!r}; try {', '.join(BACKENDS)}.")
-    names = _REGISTRY if backend == "auto" else (backend,)
-    missing = []
-    for name in names:
+    reasons: list[Exception] = []
+    for name in _REGISTRY if backend == "auto" else (backend,):
         entry = _REGISTRY[name]
         cls = getattr(importlib.import_module(entry.module), entry.cls)
         try:
             graph: Graph = cls(flatbuffer, threads)
-        except ImportError as error:
-            missing.append(error)
+        except (ImportError, UnfitRuntimeError) as error:
+            reasons.append(error)
             continue
         except (ValueError, RuntimeError) as error:
-            raise BackendError(f"The backend {name} cannot run this model: {error}.") from error
+            raise BackendError(f"The backend {name} cannot run this model: {error}") from error
         return graph
-    entry = _REGISTRY[next(iter(names))]
+    # A runtime that is there and does not fit is closer to working than one that is not there.
+    for reason in reasons:
+        if isinstance(reason, UnfitRuntimeError):
+            raise reason
+    wanted = _usual_backend() if backend == "auto" else backend
     what = "No TFLite runtime is" if backend == "auto" else f"The backend {backend} is not"
     raise MissingDependencyError(
-        f"{what} installed for this Python; run: pip install {entry.requirement}"
-    ) from missing[0]
+        f"{what} installed for this Python; run: pip install {_REGISTRY[wanted].requirement}"
+    ) from reasons[0]
+
+
+def _usual_backend() -> str:
+    """The backend that has wheels for this machine."""
+    return "tflite-runtime" if platform.machine() in ("armv7l", "armv6l") else "litert"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgelstm.backends.interpreter import InterpreterGraph
-from edgelstm.errors import BackendError
+from edgelstm.errors import UnfitRuntimeError
 
 
 class TfliteRuntimeGraph(InterpreterGraph):
@@ -20,7 +20,7 @@ class TfliteRuntimeGraph(InterpreterGraph):
 
         # With numpy 2 the import passes and the first interpreter fails with an obscure message.
         if int(np.__version__.split(".")[0]) >= 2:
-            raise BackendError(
+            raise UnfitRuntimeError(
                 f"tflite-runtime needs numpy 1, and numpy {np.__version__} is installed; "
                 "run: pip install 'numpy<2'"
             )

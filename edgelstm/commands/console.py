@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import click
 
-from edgelstm.alert import Alert, AlertEvent
+from edgelstm.alert import AlertEvent
+from edgelstm.pipeline import Verdict
 from edgelstm.recording import Recording, format_time, read_csv
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_BAUD_RATE = 115_200
 
 
-class Rows(click.ParamType[Any]):
+class Rows(click.ParamType):  # type: ignore[type-arg]  # generic only from click 8.4 on
     """`START:STOP`, either of which may be left out, as a Python slice takes them."""
 
     name = "start:stop"  # as the help shows it
@@ -147,17 +148,22 @@ def format_duration(seconds: float) -> str:
 
 def format_budget(false_alarms_per_day: float) -> str:
     """A budget of false alarms as people say it."""
-    if false_alarms_per_day >= 1:
+    if false_alarms_per_day > 1:
         return f"{false_alarms_per_day:g} false alarms a day"
+    if false_alarms_per_day == 1:
+        return "one false alarm a day"
     return f"one false alarm in {1 / false_alarms_per_day:.3g} days"
 
 
-def format_event(event: AlertEvent, alert: Alert, score: float, threshold: float) -> str:
-    """One line about an alert that opened or closed."""
-    if event is AlertEvent.OPENED:
+def format_event(verdict: Verdict) -> str | None:
+    """One line about an alert that opened or closed at this reading; None when none did."""
+    alert = verdict.alert
+    if alert is None:
+        return None
+    if verdict.event is AlertEvent.OPENED:
         return (
             f"{format_time(alert.opened)}  ALERT {alert.number} opened   "
-            f"score {score:.1f} > {threshold:.1f}"
+            f"score {verdict.score:.1f} > {verdict.threshold:.1f}"
         )
     closed = alert.closed if alert.closed is not None else alert.opened
     return (

@@ -48,6 +48,8 @@ def demo(ctx: click.Context, out: Path, json_file: Path | None, plot: Path | Non
 
     Trains an LSTM forecaster on the first 750 readings, quantizes it to int8, and watches the
     other 21,945 as they come over a serial port from a virtual device.
+
+    Example: edgelstm demo --plot demo.png
     """
     from edgelstm.demo.evaluation import RECORDING, TRAINING_ROWS, evaluate, read_failures
 
@@ -151,11 +153,9 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
             verdicts.append(verdict)
             if len(verdicts) % 500 == 0:
                 progress("watching", len(verdicts), device.readings)
-            if verdict.event and verdict.alert and verdict.score and verdict.threshold:
+            if line := format_event(verdict):
                 progress.done()
-                click.echo(
-                    format_event(verdict.event, verdict.alert, verdict.score, verdict.threshold)
-                )
+                click.echo(line)
         progress.done()
         received, lost = source.counters.samples, source.lost
     return {

@@ -13,6 +13,7 @@ from edgelstm.commands.console import (
     read_recording,
     recording_options,
 )
+from edgelstm.errors import ConfigurationError
 from edgelstm.files import check_output
 from edgelstm.manifest import Manifest
 
@@ -50,8 +51,10 @@ _RECIPES = ("int8", "float32")
 @click.option(
     "--false-alarms-per-day",
     type=click.FloatRange(min=0, min_open=True),
+    default=1 / 7,
+    show_default="one in 7 days",
     metavar="N",
-    help="The budget that the threshold keeps; default: one in 7 days.",
+    help="The budget that the threshold keeps.",
 )
 @click.option(
     "--allow-low-fidelity", is_flag=True, help="Write the file even when int8 lost too much."
@@ -64,7 +67,7 @@ def quantize(
     recipe: str,
     name: str | None,
     horizon: int | None,
-    false_alarms_per_day: float | None,
+    false_alarms_per_day: float,
     allow_low_fidelity: bool,
     force: bool,
     **reading: Any,
@@ -75,12 +78,17 @@ def quantize(
 
     Example: edgelstm quantize pump.keras --calibration pump.csv -o pump.tflite
     """
-    from edgelstm_quantize.detection import DEFAULT_FALSE_ALARMS_PER_DAY
+    from edgelstm_quantize import keras_files
     from edgelstm_quantize.isolated import run_isolated
     from edgelstm_quantize.jobs import quantize_to_file
+    from edgelstm_quantize.limits import MIN_CALIBRATION_READINGS
 
     check_output(output, force)
+    if output.suffix != ".tflite":
+        raise ConfigurationError(f"{output} does not end in .tflite, as TFLite models do.")
     recording = read_recording(calibration, **reading)
+    recording.need(MIN_CALIBRATION_READINGS, "calibration")
+    keras_files.check(model)
     progress = ProgressLine()
     try:
         manifest = run_isolated(
@@ -91,7 +99,7 @@ def quantize(
             recipe=recipe,
             name=name or output.stem,
             horizon=horizon,
-            false_alarms_per_day=false_alarms_per_day or DEFAULT_FALSE_ALARMS_PER_DAY,
+            false_alarms_per_day=false_alarms_per_day,
             allow_low_fidelity=allow_low_fidelity,
             force=force,
             on_progress=progress,

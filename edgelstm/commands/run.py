@@ -76,12 +76,8 @@ def run(
                 click.echo(f"Warning: {warning}", err=True)
             try:
                 for verdict in watch(pipeline, readings, latency):
-                    if verdict.event and verdict.alert and verdict.score and verdict.threshold:
-                        click.echo(
-                            format_event(
-                                verdict.event, verdict.alert, verdict.score, verdict.threshold
-                            )
-                        )
+                    if line := format_event(verdict):
+                        click.echo(line)
             except KeyboardInterrupt:
                 click.echo("Stopped.", err=True)
             finally:

@@ -33,11 +33,13 @@ def train(csv: Path, output: Path, units: int, seed: int, force: bool, **reading
     """
     from edgelstm_quantize.isolated import run_isolated
     from edgelstm_quantize.jobs import train_to_file
+    from edgelstm_quantize.limits import MIN_TRAINING_READINGS
 
     check_output(output, force)
     if output.suffix != ".keras":
         raise ConfigurationError(f"{output} does not end in .keras, the format Keras 3 writes.")
     recording = read_recording(csv, **reading)
+    recording.need(MIN_TRAINING_READINGS, "training")
     progress = ProgressLine()
     try:
         summary = run_isolated(

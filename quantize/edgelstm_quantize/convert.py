@@ -22,16 +22,17 @@ from edgelstm.artifact import Artifact, Golden
 from edgelstm.errors import ConversionError, ModelError, RecordingError
 from edgelstm.manifest import SCHEMA_VERSION, Channel, Detection, Fidelity, Manifest
 from edgelstm.recording import Recording
-from edgelstm.session import Session, dequantize
+from edgelstm.scaling import OutputScaling
+from edgelstm.session import Session
 from edgelstm_quantize import keras_files
 from edgelstm_quantize.calibration import excursions, record_ranges
 from edgelstm_quantize.detection import DEFAULT_FALSE_ALARMS_PER_DAY, calibrate_detection, scores
 from edgelstm_quantize.fidelity import compare, relative_change
+from edgelstm_quantize.limits import MIN_CALIBRATION_READINGS
 from edgelstm_quantize.progress import Progress, silent
 from edgelstm_quantize.recipes import QuantizedGraph, Recipe, apply_recipe, find_recipe
 from edgelstm_quantize.step_graph import StepGraph, as_sequence_model, build_step_graph
 
-MIN_READINGS = 250  # fewer than about 200 for the ranges ruin a recurrent model
 _HELD_OUT = 0.2  # of the recording, its end: fidelity is measured there
 _GOLDEN_STEPS = 128
 _WARM_UP = 20  # steps after a reset without alerts: the span of the score
@@ -80,7 +81,7 @@ def quantize(
     graph = build_step_graph(model)
     if record:
         calibration = calibration.with_channels(record.channels)
-    calibration.need(MIN_READINGS, "calibration")
+    calibration.need(MIN_CALIBRATION_READINGS, "calibration")
     _check_channels(calibration, graph)
     z = _normalise(calibration.values, graph)
 
@@ -229,10 +230,9 @@ def _golden_tolerance(
     """
     if manifest.output.scale == 0:
         return recipe.rounding
-    mean = np.array([t.mean for t in manifest.targets])
-    std = np.array([t.std for t in manifest.targets])
-    error = np.abs(dequantize(golden.y, manifest.output) - (reference - mean) / std)
-    return max(recipe.rounding, math.ceil(float(error.max()) / manifest.output.scale))
+    scaling = OutputScaling(manifest.targets, manifest.output)
+    error = np.abs((scaling(golden.y) - reference) / scaling.unit)
+    return max(recipe.rounding, math.ceil(float(error.max())))
 
 
 def _detection(

@@ -78,33 +78,47 @@ def save(model: Any, record: TrainingRecord, path: Path, *, force: bool = False)
             archive.writestr(_RESIDUALS, buffer.getvalue())
 
 
+def check(path: Path) -> bool:
+    """Looks at the first bytes of a file that should be a Keras model, without loading Keras.
+
+    Returns:
+        Whether it is of the `.keras` format; else it is HDF5.
+
+    Raises:
+        ModelError: it cannot be read, is neither, or has the name of the other.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    archive = head[:2] == b"PK"
+    if not archive and head != b"\x89HDF\r\n\x1a\n":
+        raise ModelError(
+            f"{path} is not a Keras model: it is neither a .keras archive nor an HDF5 file."
+        )
+    if archive and path.suffix != ".keras":
+        raise ModelError(f"{path} looks like a .keras file; give it a name that ends in .keras.")
+    if not archive and path.suffix not in (".h5", ".hdf5"):
+        raise ModelError(f"{path} looks like an HDF5 file; give it a name that ends in .h5.")
+    return archive
+
+
 def load(path: Path) -> tuple[Any, TrainingRecord | None]:
     """Reads a Keras model (`.keras`, `.h5`) and its training record, where it has one.
 
     Raises:
         ModelError: the file cannot be read or is no Keras model.
     """
+    archive = check(path)
     import keras
 
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
-    if head[:2] != b"PK" and head != b"\x89HDF\r\n\x1a\n":
-        raise ModelError(
-            f"{path} is not a Keras model: it is neither a .keras archive nor an HDF5 file."
-        )
-    if head[:2] == b"PK" and path.suffix != ".keras":
-        raise ModelError(f"{path} looks like a .keras file; give it a name that ends in .keras.")
-    if head[:2] != b"PK" and path.suffix not in (".h5", ".hdf5"):
-        raise ModelError(f"{path} looks like an HDF5 file; give it a name that ends in .h5.")
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"Keras cannot load {path}: {reason}") from error
-    return model, _read_record(path) if head[:2] == b"PK" else None
+    return model, _read_record(path) if archive else None
 
 
 def _read_record(path: Path) -> TrainingRecord | None:

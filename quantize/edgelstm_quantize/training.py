@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 from edgelstm.recording import Recording
 from edgelstm_quantize.keras_files import TrainingRecord, fingerprint
+from edgelstm_quantize.limits import MIN_TRAINING_READINGS
 from edgelstm_quantize.progress import Progress, silent
 
-MIN_READINGS = 300
 CLIP = 8.0
 TAPS = 5
 _FOLDS = 3
@@ -39,7 +39,7 @@ _SETTLING = 8  # its first steps, left out of the loss
 _BATCH = 8
 _ITERATIONS = 300
 _EVERY = 10  # iterations between two looks at the held-out block
-_NOISE = 0.3  # standard deviation of the noise on the input, in standard deviations
+_NOISE = 0.3  # on the input, as a share of what the linear part cannot forecast
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def train(
     Raises:
         RecordingError: the recording is too short.
     """
-    recording.need(MIN_READINGS, "training")
+    recording.need(MIN_TRAINING_READINGS, "training")
     mean = recording.values.mean(axis=0)
     std = recording.values.std(axis=0)
     std[std <= 1e-9 * np.maximum(1, np.abs(mean))] = 1.0  # a constant channel
@@ -88,7 +88,9 @@ def train(
     keras.utils.set_random_seed(seed)
     core = _build(channels, units)
     start = core.get_weights()
-    trainer = _Trainer(core, np.clip(z, -CLIP, CLIP), z)
+    surprise = _apply_ridge(z, _ridge(z, np.ones(n, bool)))[TAPS:] - z[TAPS:]
+    noise = _NOISE * np.sqrt(np.mean(surprise**2, axis=0))
+    trainer = _Trainer(core, np.clip(z, -CLIP, CLIP), z, noise)
 
     def fit(
         name: str, seen: NDArray[np.bool_], iterations: int, held_out: slice | None
@@ -188,11 +190,16 @@ class _Trainer:
     """Fits the same model again and again; its training step is compiled once."""
 
     def __init__(
-        self, model: keras.Model, inputs: NDArray[np.float64], targets: NDArray[np.float64]
+        self,
+        model: keras.Model,
+        inputs: NDArray[np.float64],
+        targets: NDArray[np.float64],
+        noise: NDArray[np.float64],
     ) -> None:
         self._model = model
         self._inputs = inputs.astype(np.float32)
         self._targets = targets.astype(np.float32)
+        self._noise = noise
         self._optimizer = keras.optimizers.Adam(1e-3, clipnorm=1.0)
         self._optimizer.build(model.trainable_variables)
         self._fresh = [v.numpy() for v in self._optimizer.variables]
@@ -244,8 +251,8 @@ class _Trainer:
         for _ in range(count):
             rows = rng.choice(starts, _BATCH)[:, None] + np.arange(crop)
             x = self._inputs[rows]
-            noise = rng.normal(0, _NOISE, x.shape)
-            yield (x + noise).astype(np.float32), self._targets[rows + 1]
+            noisy = x + rng.normal(0, 1, x.shape) * self._noise
+            yield noisy.astype(np.float32), self._targets[rows + 1]
 
     def _forecast(self) -> NDArray[np.float64]:
         """The forecast for each reading, made at the reading before; NaN for the first."""

@@ -58,7 +58,7 @@ def test_a_fold_learns_nothing_from_the_readings_it_is_tested_on(recording: Reco
     np.testing.assert_array_equal(training._ridge(z, seen), training._ridge(other, seen))
     assert not np.allclose(training._ridge(z, seen | True), training._ridge(other, seen | True))
 
-    trainer = training._Trainer(training._build(2, 4), z, z)
+    trainer = training._Trainer(training._build(2, 4), z, z, np.zeros(2))
     forbidden = {tuple(row) for row in z[200:400].astype(np.float32)}
     for _, targets in trainer._batches(np.random.default_rng(0), seen, 50):
         assert not forbidden & {tuple(row) for row in targets.reshape(-1, 2)}

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from edgelstm.alert import Alert, AlertEvent
+from edgelstm.commands.console import (
+    ProgressLine,
+    Rows,
+    format_budget,
+    format_duration,
+    format_event,
+    read_recording,
+)
+from edgelstm.errors import RecordingError
+from edgelstm.pipeline import Verdict
+from edgelstm.reading import Reading
+
+EPOCH_2024 = 1_704_067_200.0  # 2024-01-01 00:00:00 UTC
+READING = Reading(EPOCH_2024, (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.025, "0.025 s"),
+        (1.5, "1.5 s"),
+        (40, "40 s"),
+        (60, "1 min"),
+        (1500, "25 min"),
+        (3599, "1 h"),
+        (3600, "1 h"),
+        (8100, "2 h 15 min"),
+        (86_399, "1 d"),
+        (86_400, "1 d"),
+        (3 * 86_400 + 4 * 3600 + 59, "3 d 4 h"),
+        (76 * 86_400, "76 d"),
+    ],
+)
+def test_format_duration(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("budget", "text"),
+    [
+        (1 / 7, "one false alarm in 7 days"),
+        (0.5, "one false alarm in 2 days"),
+        (0.003, "one false alarm in 333 days"),
+        (2, "2 false alarms a day"),
+        (2.5, "2.5 false alarms a day"),
+        (24, "24 false alarms a day"),
+    ],
+)
+def test_format_budget(budget: float, text: str) -> None:
+    assert format_budget(budget) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (":", (None, None)),
+        ("0:750", (0, 750)),
+        ("750:", (750, None)),
+        (":750", (None, 750)),
+        ("-100:", (-100, None)),
+    ],
+)
+def test_rows(text: str, rows: tuple[int | None, int | None]) -> None:
+    assert Rows().convert(text, None, None) == rows
+    assert Rows().convert(rows, None, None) == rows  # a default that is converted already
+
+
+@pytest.mark.parametrize("text", ["", "750", "a:b", "1:2:3", "1.5:", "0-750"])
+def test_bad_rows(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not of the form START:STOP, such as 0:750"):
+        Rows().convert(text, None, None)
+
+
+def test_format_event_of_a_reading_without_one() -> None:
+    assert format_event(Verdict(READING, None, 0.0, 4.56)) is None
+
+
+def test_format_event_of_an_opened_alert() -> None:
+    alert = Alert(3, opened=EPOCH_2024, peak_score=12.34)
+    verdict = Verdict(READING, None, 12.34, 4.56, True, AlertEvent.OPENED, alert)
+    assert format_event(verdict) == "2024-01-01 00:00:00  ALERT 3 opened   score 12.3 > 4.6"
+
+
+def test_format_event_of_a_closed_alert() -> None:
+    alert = Alert(3, opened=EPOCH_2024, peak_score=56.78, closed=EPOCH_2024 + 8100)
+    verdict = Verdict(READING, None, 0.1, 4.56, False, AlertEvent.CLOSED, alert)
+    assert (
+        format_event(verdict)
+        == "2024-01-01 02:15:00  alert 3 closed   after 2 h 15 min, peak score 56.8"
+    )
+
+
+def test_read_recording_takes_the_options(tmp_path: Path) -> None:
+    file = tmp_path / "pump.csv"
+    file.write_text("when,a,b,c\n" + "".join(f"{10 * i},{i},{2 * i},{3 * i}\n" for i in range(9)))
+    recording = read_recording(file, "c, a", "when", 1.0, (2, 5))
+    assert recording.channels == ("c", "a")
+    assert recording.values.tolist() == [[6, 2], [9, 3], [12, 4]]
+    assert recording.timestamps.tolist() == [20, 30, 40]
+    with pytest.raises(RecordingError, match="has 9 rows"):
+        read_recording(file, None, "when", 1.0, (9, None))
+
+
+def test_progress_is_a_line_per_stage_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = ProgressLine()
+    for stage in ("reading", "training"):
+        for done in range(10):
+            progress(stage, done, 10)
+    progress.done()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["  reading ...", "  training ..."]
