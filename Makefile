@@ -5,6 +5,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 OLD_VENV := .venv-tflite-runtime
+AARCH64 := build/aarch64
 BIN := $(VENV)/bin
 # The lock: what was tested together.
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
@@ -16,6 +17,8 @@ demo: $(VENV)/.for-demo
 
 test: lint types $(OLD_VENV)/.ready
 	@./tools/debian-packages tests/debian-packages.txt
+	@$(MAKE) --no-print-directory $(AARCH64)/.ready || \
+		echo "The tests on an emulated Raspberry Pi will be skipped; see above."
 	$(BIN)/pytest
 
 check: lint types unit
@@ -51,6 +54,11 @@ $(VENV)/.for-dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing TensorFlow, the tests and the linters; about a minute at first."
 	$(call PIP_INSTALL,$(VENV)) -c constraints.txt -e '.[quantize,plot,dev]'
 	@touch $@ $(VENV)/.for-demo
+
+$(AARCH64)/.ready: $(VENV)/.for-dev tools/aarch64-root constraints.txt
+	@echo "Fetching what a 64-bit Raspberry Pi has, to test on an emulated one."
+	@./tools/aarch64-root $(BIN)/python $(AARCH64)
+	@touch $@
 
 # tflite-runtime needs numpy 1, so it lives apart; as on a 32-bit Pi, ai-edge-litert is not there.
 $(OLD_VENV)/.ready: $(OLD_VENV)/.made pyproject.toml tests/requirements-tflite-runtime.txt

@@ -66,7 +66,7 @@ class Fidelity:
 
     Attributes:
         steps: number of steps compared.
-        relative_error: mean |quantised - Keras| over the rms of the Keras output, normalised.
+        relative_error: mean |quantised - Keras|, in standard deviations of the Keras output.
         worst_drift: the same error over the worst tenth of the run (consecutive steps), so that
             an error that grows with time shows.
         correlation: of both outputs, the lowest of the targets; None for a constant output.

@@ -114,30 +114,23 @@ def quantize(
 def describe_conversion(manifest: Manifest) -> list[str]:
     """What a conversion gave, in a few lines: size, fidelity, threshold."""
     fidelity, detection = manifest.fidelity, manifest.detection
-    correlation = (
-        "" if fidelity.correlation is None else f", correlation {fidelity.correlation:.4f}"
-    )
-    lines = [
-        f"Model     {manifest.recipe}, {manifest.flatbuffer_bytes:,} bytes, "
-        f"{len(manifest.states)} states",
-        f"Fidelity  differs from the Keras model by {fidelity.relative_error:.2%} of its output "
-        f"over {fidelity.steps:,} held-out steps (worst tenth {fidelity.worst_drift:.2%}"
-        f"{correlation})",
-    ]
+    model = f"{manifest.recipe}, {manifest.flatbuffer_bytes:,} bytes, {len(manifest.states)} states"
+    if manifest.horizon:
+        model += f", forecasts {', '.join(t.name for t in manifest.targets)} one reading ahead"
+    spread = f"worst tenth {fidelity.worst_drift:.2%}"
+    if fidelity.correlation is not None:
+        spread += f", correlation {fidelity.correlation:.4f}"
+    threshold = "none: the model forecasts nothing"
     if detection:
-        change = (
-            ""
-            if fidelity.score_change is None
-            else (
-                f"; int8 changes scores by {fidelity.score_change:.1%}"
-                if manifest.recipe == "int8"
-                else ""
-            )
+        threshold = (
+            f"set on {detection.readings:,} {detection.residuals} residuals for "
+            f"{format_budget(detection.false_alarms_per_day)}"
         )
-        lines.append(
-            f"Threshold set on {detection.readings:,} {detection.residuals} residuals for "
-            f"{format_budget(detection.false_alarms_per_day)}{change}"
-        )
-    else:
-        lines.append("Threshold none: the model forecasts nothing")
-    return lines
+        if manifest.recipe != "float32" and fidelity.score_change is not None:
+            threshold += f"; {manifest.recipe} changes scores by {fidelity.score_change:.1%}"
+    return [
+        f"Model     {model}",
+        f"Fidelity  differs from the Keras model by {fidelity.relative_error:.2%} of its output "
+        f"over {fidelity.steps:,} held-out steps ({spread})",
+        f"Threshold {threshold}",
+    ]

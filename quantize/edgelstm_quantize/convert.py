@@ -84,13 +84,14 @@ def quantize(
     calibration.need(MIN_CALIBRATION_READINGS, "calibration")
     _check_channels(calibration, graph)
     z = _normalise(calibration.values, graph)
+    held_out = int(len(z) * (1 - _HELD_OUT))
 
     on_progress("converting to TFLite", 0, 1)
     float_model = _to_tflite(graph)
     ranges = record_ranges(
         float_model,
         graph.states,
-        excursions(z[: int(len(z) * (1 - _HELD_OUT))], graph.clip),
+        excursions(z[:held_out], graph.clip),
         on_progress,
     )
     quantized = apply_recipe(chosen, float_model, graph.states, ranges)
@@ -111,13 +112,10 @@ def quantize(
     detection, score_change = None, None
     if horizon:
         detection, score_change = _detection(
-            calibration, record, ours, reference, graph, false_alarms_per_day
+            calibration, record, ours, reference, false_alarms_per_day
         )
-    held_out = slice(int(len(z) * (1 - _HELD_OUT)), None)
     fidelity = compare(
-        (ours[held_out] - graph.outputs.mean) / graph.outputs.std,
-        (reference[held_out] - graph.outputs.mean) / graph.outputs.std,
-        score_change,
+        ours[held_out:], reference[held_out:], _spread(graph, reference), score_change
     )
     if not allow_low_fidelity:
         _require_fidelity(chosen, fidelity)
@@ -235,12 +233,19 @@ def _golden_tolerance(
     return max(recipe.rounding, math.ceil(float(error.max())))
 
 
+def _spread(graph: StepGraph, reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation of each output: what the model scales it by, else what it shows."""
+    if not graph.outputs.is_identity:
+        return graph.outputs.std
+    spread = reference.std(axis=0)
+    return np.where(spread > 0, spread, 1.0)  # a constant output has nothing to be relative to
+
+
 def _detection(
     recording: Recording,
     record: keras_files.TrainingRecord | None,
     ours: NDArray[np.float64],
     reference: NDArray[np.float64],
-    graph: StepGraph,
     false_alarms_per_day: float,
 ) -> tuple[Detection, float]:
     """Calibrates scorer and threshold on the residuals of the quantised model.
@@ -258,7 +263,8 @@ def _detection(
         kind = "recording"
         float_residuals = recording.values - np.concatenate([nothing, reference[:-1]])
         residuals = recording.values - np.concatenate([nothing, ours[:-1]])
-    detection = calibrate_detection(residuals, graph.outputs.std, kind, false_alarms_per_day)
+    spread = recording.values.std(axis=0)
+    detection = calibrate_detection(residuals, spread, kind, false_alarms_per_day)
     return detection, relative_change(
         scores(residuals, detection), scores(float_residuals, detection)
     )
@@ -269,8 +275,9 @@ def _require_fidelity(recipe: Recipe, fidelity: Fidelity) -> None:
         raise ConversionError(
             f"The {recipe.name} model differs from the Keras model by "
             f"{fidelity.relative_error:.1%} of its output, more than the "
-            f"{recipe.largest_error:.1%} that are allowed; calibrate on a longer recording, try "
-            "--recipe float32, or accept it with --allow-low-fidelity."
+            f"{recipe.largest_error:.1%} that are allowed. Give the model a Normalization layer in "
+            "front where it has none, calibrate on a longer recording, try --recipe float32, or "
+            "accept it with --allow-low-fidelity."
         )
 
 

@@ -18,7 +18,7 @@ _MIN_RESIDUALS = 150
 
 def calibrate_detection(
     residuals: NDArray[np.float64],
-    std: NDArray[np.float64],
+    spread: NDArray[np.float64],
     kind: str,
     false_alarms_per_day: float,
 ) -> Detection:
@@ -26,8 +26,9 @@ def calibrate_detection(
 
     Args:
         residuals: physical units, (readings, targets), in time order; rows with NaN are left out.
-        std: standard deviation of each target's channel, (targets,). A hundredth of it is added
-            to the scales, so that a sensor that hardly moves does not alarm on its own noise.
+        spread: standard deviation of each target's channel, (targets,). A hundredth of it is
+            added to the scales, so that a channel that is forecast nearly exactly does not alarm
+            on rounding; for a constant channel one unit counts.
         kind: where the residuals come from, see `Detection.residuals`.
         false_alarms_per_day: the budget to note.
 
@@ -39,7 +40,8 @@ def calibrate_detection(
         raise RecordingError(
             f"The calibration has {len(known)} residuals; a threshold needs {_MIN_RESIDUALS}."
         )
-    scale = np.sqrt((known**2).mean(axis=0)) + 0.01 * std
+    constant = spread <= 1e-9 * np.abs(known).max(initial=1.0)
+    scale = np.sqrt((known**2).mean(axis=0)) + 0.01 * np.where(constant, 1.0, spread)
     unfitted = Detection(
         tuple(float(s) for s in scale), SPAN, 1.0, 1.0, len(known), kind, false_alarms_per_day
     )

@@ -11,25 +11,27 @@ from edgelstm.manifest import Fidelity
 def compare(
     quantized: NDArray[np.float64],
     reference: NDArray[np.float64],
+    spread: NDArray[np.float64],
     score_change: float | None = None,
 ) -> Fidelity:
     """Compares two runs over the same readings.
 
+    Errors are in standard deviations of each output. So an offset (a temperature in kelvin) does
+    not make them look small, nor a quiet stretch large.
+
     Args:
-        quantized: normalised outputs of the quantised model, stepped statefully,
-            (steps, targets).
-        reference: normalised outputs of the Keras model, (steps, targets).
+        quantized: outputs of the quantised model, stepped statefully, (steps, targets).
+        reference: outputs of the Keras model, (steps, targets).
+        spread: standard deviation of each output, (targets,), over more than these readings.
         score_change: carried over into the result.
     """
-    error = np.abs(quantized - reference).mean(axis=1)
-    # A constant output has nothing to be relative to; one unit is then one standard deviation.
-    rms = float(np.sqrt(np.mean(reference**2))) or 1.0
+    error = np.abs((quantized - reference) / spread).mean(axis=1)
     window = max(1, len(error) // 10)
     running = np.convolve(error, np.full(window, 1 / window), mode="valid")
     return Fidelity(
         steps=len(error),
-        relative_error=float(error.mean()) / rms,
-        worst_drift=float(running.max()) / rms,
+        relative_error=float(error.mean()),
+        worst_drift=float(running.max()),
         correlation=_lowest_correlation(quantized, reference),
         score_change=score_change,
     )

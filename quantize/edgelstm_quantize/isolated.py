@@ -101,6 +101,8 @@ def _child(
 ) -> None:
     # Ctrl-C reaches the whole process group; the parent decides what becomes of this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Whatever backend the user trains with: only TensorFlow converts to TFLite.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     descriptor = os.open(log, os.O_WRONLY | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

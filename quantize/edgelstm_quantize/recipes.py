@@ -26,7 +26,8 @@ class Recipe:
     Attributes:
         name: as users know it.
         dtype: of the activations, the states and the interface.
-        largest_error: mean |error| / rms of the output above which a conversion counts as failed.
+        largest_error: mean |error| in standard deviations of the output above which a conversion
+            counts as failed.
         rounding: by how much two correct runtimes may differ in a step: 1 LSB for integers
             (kernels round differently), an absolute rounding for float32.
     """
@@ -169,7 +170,8 @@ def _refuse_float_tensors(model: bytes) -> None:
     interpreter = open_reference(model)
     floating = {d["index"] for d in interpreter.get_tensor_details() if d["dtype"] == np.float32}
     for op in operations(interpreter):
-        if floating & {int(i) for i in op["outputs"]}:
+        # What stays in float stands behind a DEQUANTIZE, which is not the one to blame.
+        if op["op_name"] != "DEQUANTIZE" and floating & {int(i) for i in op["outputs"]}:
             raise ConversionError(
                 f"The operation {op['op_name']} stays in float, so the model is not all int8; "
                 "replace the layer that needs it, or use --recipe float32."

@@ -32,12 +32,14 @@ _POINTWISE_LAYERS = (
     keras.layers.Activation,
     keras.layers.Add,
     keras.layers.Average,
+    keras.layers.BatchNormalization,
     keras.layers.Concatenate,
     keras.layers.Dense,
     keras.layers.Dropout,
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
     keras.layers.InputLayer,
+    keras.layers.LayerNormalization,
     keras.layers.LeakyReLU,
     keras.layers.Maximum,
     keras.layers.Minimum,
@@ -48,7 +50,9 @@ _POINTWISE_LAYERS = (
     keras.layers.SpatialDropout1D,
     keras.layers.Subtract,
 )
-# The same for bare `keras.ops` calls in a functional model.
+# Layers that cross the time axis and can do so one step at a time.
+_TIME_LAYERS = (keras.layers.RNN, keras.layers.Conv1D)
+# Pointwise as well: bare `keras.ops` calls in a functional model.
 _POINTWISE_OPERATIONS = frozenset(
     {"Absolute", "Add", "Clip", "Divide", "Multiply", "Negative", "Subtract", "Tanh"}
 )
@@ -65,6 +69,11 @@ class Affine:
     def identity(cls, channels: int) -> Affine:
         """No scaling at all."""
         return cls(np.zeros(channels), np.ones(channels))
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it scales nothing."""
+        return not self.mean.any() and bool((self.std == 1).all())
 
 
 @dataclass(frozen=True)
@@ -207,7 +216,7 @@ def build_step_graph(model: keras.Model) -> StepGraph:
         ModelError: the model is of another form, or a layer needs more than one step at a time.
     """
     sequence = as_sequence_model(model)
-    _refuse_what_cannot_stream(sequence.model)
+    _refuse_what_cannot_stream(sequence)
     channels = int(sequence.model.inputs[0].shape[2])
     rim = _find_rim(sequence)
 
@@ -281,6 +290,11 @@ def as_sequence_model(model: keras.Model) -> SequenceModel:
     Raises:
         ModelError: the model is of another form.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise ModelError(
+            f"Keras runs on {keras.backend.backend()} here, and only TensorFlow converts to "
+            "TFLite; save the model and convert the file, or set KERAS_BACKEND=tensorflow."
+        )
     if not isinstance(model, keras.Model):
         raise ModelError(f"This is a {type(model).__name__}, not a Keras model.")
     if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
@@ -342,7 +356,8 @@ def _of_any_length(layer: Any) -> Any:
     return layer
 
 
-def _refuse_what_cannot_stream(model: keras.Model) -> None:
+def _refuse_what_cannot_stream(sequence: SequenceModel) -> None:
+    model = sequence.model
     if not any(isinstance(layer, keras.layers.RNN) for layer in model.layers):
         raise ModelError(
             f"The model {model.name!r} has no recurrent layer (LSTM, GRU, SimpleRNN, RNN) at its "
@@ -354,10 +369,19 @@ def _refuse_what_cannot_stream(model: keras.Model) -> None:
         if reason:
             kind = type(operation).__name__
             raise ModelError(f"The layer {operation.name!r} ({kind}) cannot stream: {reason}.")
+    called = [id(call.operation) for call in sequence.calls]
+    for layer in model.layers:
+        if isinstance(layer, _TIME_LAYERS) and called.count(id(layer)) > 1:
+            raise ModelError(
+                f"The layer {layer.name!r} is used {called.count(id(layer))} times, and each use "
+                "would need states of its own; give each use a layer of its own."
+            )
 
 
 def _why_not(layer: Any) -> str | None:
     """Why a layer cannot run one step at a time; None when it can."""
+    if getattr(layer, "compute_dtype", "float32") != "float32":
+        return f"it computes in {layer.compute_dtype}; build the model with the float32 policy"
     if isinstance(layer, keras.layers.RNN):
         if layer.go_backwards:
             return "it reads the sequence backwards, which needs the whole window first"
@@ -373,8 +397,8 @@ def _why_not(layer: Any) -> str | None:
     elif isinstance(layer, keras.layers.Layer):
         if not isinstance(layer, _POINTWISE_LAYERS):
             return "this version knows no way to run it one step at a time"
-        if isinstance(layer, keras.layers.Concatenate) and layer.axis not in (-1, 2):
-            return "it joins along the time axis; join along the channels (axis=-1)"
+        if set(keras.tree.flatten(getattr(layer, "axis", -1))) - {-1, 2}:
+            return "it works along the time axis; give it the channels (axis=-1)"
     elif type(layer).__name__ not in _POINTWISE_OPERATIONS:
         return "this version does not know this operation"
     return None
