@@ -81,7 +81,15 @@ def test_the_same_readings_raise_the_same_alerts(tmp_path: Path) -> None:
     csv.write_text("\n".join(["time,flow,level", *rows]) + "\n")
 
     def alerts(port: Path, run: Run) -> list[str]:
-        simulate: list[str | Path] = [sys.executable, "-m", "edgelstm", "simulate", csv, "--link", port]
+        simulate: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "edgelstm",
+            "simulate",
+            csv,
+            "--link",
+            port,
+        ]
         with subprocess.Popen(simulate, stdout=subprocess.PIPE, text=True) as device:
             assert device.stdout
             device.stdout.readline()
