@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgelstm.pipeline import Verdict
 
 
-@click.command()
+@click.command(short_help="Run the main job on a real recording.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

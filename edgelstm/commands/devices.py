@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command()
+@click.command(short_help="List the devices that are known.")
 def devices() -> None:
     """List the devices that are known, and the runtime that each takes.
 

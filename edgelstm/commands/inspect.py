@@ -10,7 +10,7 @@ from edgelstm.commands.console import format_budget, format_duration
 from edgelstm.manifest import Channel, Manifest, TensorSpec
 
 
-@click.command()
+@click.command(short_help="Show what an artifact says about itself.")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def inspect(artifact: Path, as_json: bool) -> None:

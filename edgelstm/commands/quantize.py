@@ -21,7 +21,7 @@ from edgelstm.manifest import Manifest
 _RECIPES = ("int8", "float32")
 
 
-@click.command()
+@click.command(short_help="Turn a Keras model into an int8 artifact.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--calibration",
@@ -31,7 +31,12 @@ _RECIPES = ("int8", "float32")
     help="A recording of normal operation: ranges, fidelity and threshold come from it.",
 )
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="A .tflite file."
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The .tflite file to write.",
 )
 @recording_options
 @click.option(
@@ -41,7 +46,7 @@ _RECIPES = ("int8", "float32")
     show_default=True,
     help="int8: every tensor; float32: nothing, as a reference.",
 )
-@click.option("--name", help="Of the artifact; default: the model's.")
+@click.option("--name", help="Of the artifact; default: that of the file.")
 @click.option(
     "--horizon",
     type=click.IntRange(0, 1),

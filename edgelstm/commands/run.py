@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BACKENDS = ("auto", "litert", "tflite-runtime", "tensorflow")
 
 
-@click.command()
+@click.command(short_help="Watch a sensor and print alerts.")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--port", required=True, help="A serial port, such as /dev/ttyACM0.")
 @click.option(
@@ -36,7 +36,13 @@ _BACKENDS = ("auto", "litert", "tflite-runtime", "tensorflow")
     metavar="N",
     help="The budget; default: the artifact's own.",
 )
-@click.option("--backend", type=click.Choice(_BACKENDS), default="auto", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(_BACKENDS),
+    default="auto",
+    show_default=True,
+    help="The TFLite runtime; auto takes the first that is installed.",
+)
 def run(
     artifact: Path, port: str, baud_rate: int, false_alarms_per_day: float | None, backend: str
 ) -> None:

@@ -11,7 +11,7 @@ import click
 from edgelstm.commands.console import read_recording, recording_options
 
 
-@click.command()
+@click.command(short_help="Be a device that sends a recording.")
 @click.argument("csv", type=click.Path(path_type=Path))
 @recording_options
 @click.option(

@@ -12,14 +12,23 @@ from edgelstm.errors import ConfigurationError
 from edgelstm.files import check_output
 
 
-@click.command()
+@click.command(short_help="Train a forecaster on a recording.")
 @click.argument("csv", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="A .keras file."
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The .keras file to write.",
 )
 @recording_options
 @click.option(
-    "--units", type=click.IntRange(1, 1024), default=32, show_default=True, help="Of the LSTM."
+    "--units",
+    type=click.IntRange(1, 1024),
+    default=32,
+    show_default=True,
+    help="Units of the LSTM.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same model.")
 @click.option("--force", is_flag=True, help="Replace the output file.")

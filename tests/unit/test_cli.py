@@ -98,7 +98,7 @@ def test_command_has_help(name: str) -> None:
     command = main.commands[name]
     assert command.help
     options = [p for p in command.params if isinstance(p, click.Option)]
-    assert all(p.help or p.name == "backend" for p in options)
+    assert all(p.help for p in options)
 
 
 @pytest.mark.parametrize("name", main.commands)
