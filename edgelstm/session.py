@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgelstm.artifact import Artifact
-from edgelstm.backends import open_graph
+from edgelstm.backends import Graph, open_graph
 from edgelstm.errors import ArtifactError, ConfigurationError
 from edgelstm.scaling import InputScaling, OutputScaling
 
@@ -38,7 +38,7 @@ class Session:
         manifest = artifact.manifest
         if manifest.mode != "stream":
             raise ArtifactError(f"This edgelstm runs stream artifacts, not mode {manifest.mode!r}.")
-        self._graph = open_graph(artifact.flatbuffer, backend, threads)
+        self._graph: Graph = open_graph(artifact.flatbuffer, backend, threads)
         self._pairs = [(pair.output.name, pair.input.name) for pair in manifest.states]
         self._states = [pair.input for pair in manifest.states]
         self._input, self._output = manifest.input.name, manifest.output.name
@@ -150,8 +150,8 @@ class Session:
         return None
 
     def close(self) -> None:
-        """Lets go of the interpreter; may be called twice."""
-        self._graph = None  # type: ignore[assignment]  # a closed session is not used again
+        """Lets go of the interpreter; may be called twice. The session cannot be used again."""
+        self._graph = _Closed()
 
     def __enter__(self) -> Session:
         return self
@@ -163,6 +163,15 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Closed:
+    """Stands in for the graph of a closed session."""
+
+    backend = "closed"
+
+    def __getattr__(self, name: str) -> Any:
+        raise ConfigurationError("This session is closed; load the artifact again.")
 
 
 def load(path: str | Path, *, backend: str = "auto", threads: int = 1) -> Session:

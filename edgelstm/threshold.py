@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from edgelstm.errors import ConfigurationError
 
+DEFAULT_FALSE_ALARMS_PER_DAY = 1 / 7
 TAIL_QUANTILE = 0.98
 _TAIL_LOG = math.log(1 / (1 - TAIL_QUANTILE))
 _FLOOR = 1e-3  # of q and b: a constant sensor has a score of zero

@@ -16,9 +16,8 @@ from edgelstm.commands.console import (
 from edgelstm.errors import ConfigurationError
 from edgelstm.files import check_output
 from edgelstm.manifest import Manifest
-
-# As in edgelstm_quantize.recipes, which would load numpy and more just for the help text.
-_RECIPES = ("int8", "float32")
+from edgelstm.threshold import DEFAULT_FALSE_ALARMS_PER_DAY
+from edgelstm_quantize.recipes import RECIPES
 
 
 @click.command(short_help="Turn a Keras model into an int8 artifact.")
@@ -41,7 +40,7 @@ _RECIPES = ("int8", "float32")
 @recording_options
 @click.option(
     "--recipe",
-    type=click.Choice(_RECIPES),
+    type=click.Choice(list(RECIPES)),
     default="int8",
     show_default=True,
     help="int8: every tensor; float32: nothing, as a reference.",
@@ -56,7 +55,7 @@ _RECIPES = ("int8", "float32")
 @click.option(
     "--false-alarms-per-day",
     type=click.FloatRange(min=0, min_open=True),
-    default=1 / 7,
+    default=DEFAULT_FALSE_ALARMS_PER_DAY,
     show_default="one in 7 days",
     metavar="N",
     help="The budget that the threshold keeps.",

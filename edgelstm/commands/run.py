@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgelstm.backends import BACKENDS
 from edgelstm.commands.console import DEFAULT_BAUD_RATE, format_budget, format_event, quiet_runtime
 from edgelstm.errors import ArtifactError
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from edgelstm.latency import LatencyHistogram
     from edgelstm.pipeline import Pipeline
     from edgelstm_bridge import SerialSource
-
-_BACKENDS = ("auto", "litert", "tflite-runtime", "tensorflow")
 
 
 @click.command(short_help="Watch a sensor and print alerts.")
@@ -38,7 +37,7 @@ _BACKENDS = ("auto", "litert", "tflite-runtime", "tensorflow")
 )
 @click.option(
     "--backend",
-    type=click.Choice(_BACKENDS),
+    type=click.Choice(BACKENDS),
     default="auto",
     show_default=True,
     help="The TFLite runtime; auto takes the first that is installed.",
@@ -98,6 +97,12 @@ def _print_summary(source: SerialSource, pipeline: Pipeline, latency: LatencyHis
         f"{pipeline.counters.readings:,} readings, {source.lost:,} lost, {damaged:,} damaged "
         f"frames; {pipeline.alerts:,} alerts{state}."
     )
+    counts = pipeline.counters
+    if counts.unusable or counts.gaps or counts.restarts:
+        click.echo(
+            f"{counts.unusable:,} readings missed a value; after {counts.gaps:,} short gaps a "
+            f"reading was not scored; after {counts.restarts:,} long ones the states were reset."
+        )
     p50, p99 = latency.quantile_us(0.5), latency.quantile_us(0.99)
     if p50 is not None and p99 is not None:
         click.echo(f"From reading to verdict: median {p50:.0f} us, p99 {p99:.0f} us.")

@@ -24,13 +24,15 @@ from edgelstm.manifest import SCHEMA_VERSION, Channel, Detection, Fidelity, Mani
 from edgelstm.recording import Recording
 from edgelstm.scaling import OutputScaling
 from edgelstm.session import Session
+from edgelstm.threshold import DEFAULT_FALSE_ALARMS_PER_DAY
 from edgelstm_quantize import keras_files
 from edgelstm_quantize.calibration import excursions, record_ranges
-from edgelstm_quantize.detection import DEFAULT_FALSE_ALARMS_PER_DAY, calibrate_detection, scores
+from edgelstm_quantize.detection import calibrate_detection, scores
 from edgelstm_quantize.fidelity import compare, relative_change
 from edgelstm_quantize.limits import MIN_CALIBRATION_READINGS
 from edgelstm_quantize.progress import Progress, silent
-from edgelstm_quantize.recipes import QuantizedGraph, Recipe, apply_recipe, find_recipe
+from edgelstm_quantize.quantization import QuantizedGraph, apply_recipe
+from edgelstm_quantize.recipes import Recipe, find_recipe
 from edgelstm_quantize.step_graph import StepGraph, as_sequence_model, build_step_graph
 
 _HELD_OUT = 0.2  # of the recording, its end: fidelity is measured there

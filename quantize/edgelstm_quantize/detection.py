@@ -10,7 +10,6 @@ from edgelstm.manifest import Detection
 from edgelstm.scorer import Scorer
 from edgelstm.threshold import fit_tail
 
-DEFAULT_FALSE_ALARMS_PER_DAY = 1 / 7
 SPAN = 20
 _SETTLING = 60  # first scores left out of the tail: the average needs three spans to fill
 _MIN_RESIDUALS = 150

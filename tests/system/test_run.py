@@ -82,6 +82,7 @@ def test_damaged_and_lost_frames_are_counted_and_never_used(csv: Path) -> None:
     with device(csv, "--drop-every", "100") as (port, _):
         result = run(port)
     assert "2,970 readings, 30 lost, 0 damaged frames" in result.stdout
+    assert "after 29 short gaps" in result.stdout
 
 
 def test_channels_are_found_by_name(csv: Path) -> None:

@@ -358,3 +358,12 @@ def test_the_advice_fits_the_machine(
     monkeypatch.setattr(platform, "machine", lambda: machine)
     with pytest.raises(MissingDependencyError, match=package):
         Session(tiny)
+
+
+def test_a_closed_session_says_so_and_can_be_closed_again(tiny: Artifact) -> None:
+    with Session(tiny) as session:
+        session.step([20.0, -5.0])
+    session.close()
+    for use in (lambda: session.step([20.0, -5.0]), session.reset, lambda: session.state):
+        with pytest.raises(ConfigurationError, match="closed"):
+            use()
