@@ -19,6 +19,7 @@ import pytest
 TESTS = Path(__file__).parent.parent
 PROJECT = TESTS.parent
 ROOT = PROJECT / "build" / "aarch64"
+SOURCES = [PROJECT / folder for folder in (".", "quantize", "firmware_bridge", "devices")]
 QEMU = shutil.which("qemu-aarch64-static")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -38,7 +39,7 @@ def emulated(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         [*command, *map(str, arguments)],
         env={
             "PYTHONHOME": str(ROOT / "root/usr"),
-            "PYTHONPATH": f"{ROOT / 'site'}:{PROJECT}:{PROJECT / 'firmware_bridge'}",
+            "PYTHONPATH": ":".join(map(str, [ROOT / "site", *SOURCES])),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PATH": os.environ["PATH"],
         },
