@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import termios
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from edgelstm_bridge.decoder import Counters, FrameDecoder
 from edgelstm_bridge.messages import End, Hello, Message, Sample, Start, Stop
 from edgelstm_bridge.timeline import Timeline
 
+_NOT_A_TERMINAL = os.strerror(errno.ENOTTY)
 _READ_TIMEOUT_S = 0.2
 _WRITE_TIMEOUT_S = 1.0
 # Many boards reset when their port is opened and miss the first start.
@@ -146,7 +148,7 @@ class SerialSource:
                     return message, messages[index + 1 :]
             now = time.monotonic()
         raise SourceError(
-            f"no hello from {self._port} within {timeout:g} s: is it the right port and baud "
+            f"No hello from {self._port} within {timeout:g} s: is it the right port and baud "
             "rate, and does the device run edgelstm firmware?"
         )
 
@@ -159,7 +161,7 @@ class SerialSource:
     def _receive(self) -> list[Message]:
         """Wait for bytes for a short while and return the messages they end."""
         if self._closed:
-            raise SourceError(f"{self._port} is closed")
+            raise SourceError(f"{self._port} is closed.")
         try:
             data = self._serial.read(max(1, self._serial.in_waiting))
         except OSError as error:  # pyserial's own SerialException is an OSError as well
@@ -184,10 +186,10 @@ class SerialSource:
     def _check_same_channels(self, hello: Hello) -> None:
         announced = [(channel.name, channel.unit) for channel in self._hello.channels]
         if [(channel.name, channel.unit) for channel in hello.channels] != announced:
-            raise SourceError(f"the device on {self._port} changed its channels while running")
+            raise SourceError(f"The device on {self._port} changed its channels while running.")
 
     def _lost(self, error: OSError) -> SourceError:
-        return SourceError(f"lost {self._port} ({error}): was the device unplugged?")
+        return SourceError(f"Lost {self._port} ({error}): was the device unplugged?")
 
 
 def _open(port: str, baud_rate: int) -> serial.Serial:
@@ -211,8 +213,10 @@ def _why_not_opened(port: str, error: Exception) -> str:
         reason = "permission denied; add your user to the group dialout and log in again"
     elif number in (errno.EBUSY, errno.EAGAIN):
         reason = "another program is using it"
+    elif _NOT_A_TERMINAL in str(error):  # pyserial drops the number
+        reason = "it is not a serial port"
     else:
         reason = str(error)
     present = ", ".join(sorted(info.device for info in list_ports.comports()))
     hint = f" (serial ports present: {present})" if present else ""
-    return f"cannot open {port}: {reason}{hint}"
+    return f"Cannot open {port}: {reason}{hint}."

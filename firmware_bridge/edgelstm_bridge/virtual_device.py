@@ -235,8 +235,8 @@ class _Firmware:
         clock = round((timestamp * 1_000_000 - self._origin_us) / self._hello.clock_tick_us)
         if abs(clock - self._clock) >= MAX_CLOCK_STEP:
             raise ConfigurationError(
-                f"the row at {timestamp:g} s is too far from the one before it for clock ticks "
-                f"of {self._hello.clock_tick_us} us: use longer ticks"
+                f"The row at {timestamp:g} s is too far from the one before it for clock ticks "
+                f"of {self._hello.clock_tick_us} us; use longer ticks."
             )
         self._clock = clock
         payload = Sample(self.sent, clock, tuple(values)).encode(self._hello)
@@ -257,7 +257,7 @@ class _Pacer:
 
     def __init__(self, rate: float | None) -> None:
         if rate is not None and rate <= 0:
-            raise ConfigurationError(f"a rate must be above 0 samples per second, not {rate:g}")
+            raise ConfigurationError(f"A rate must be above 0 samples per second, not {rate:g}.")
         self._period = 0.0 if rate is None else 1 / rate
         self.restart()
 
@@ -299,6 +299,6 @@ def _make_link(link: Path, target: str) -> None:
             link.unlink()
         link.symlink_to(target)
     except FileExistsError as error:
-        raise SourceError(f"{link} exists and is not a symbolic link") from error
+        raise SourceError(f"{link} exists and is not a symbolic link.") from error
     except OSError as error:
-        raise SourceError(f"cannot make the link {link}: {error}") from error
+        raise SourceError(f"Cannot make the link {link}: {error}.") from error

@@ -211,7 +211,7 @@ def test_a_missing_port_is_named_with_the_ports_present(monkeypatch: pytest.Monk
     with pytest.raises(SourceError) as caught:
         SerialSource("/dev/no-such-port")
     assert str(caught.value) == (
-        "cannot open /dev/no-such-port: there is no such port (serial ports present: /dev/ttyACM7)"
+        "Cannot open /dev/no-such-port: there is no such port (serial ports present: /dev/ttyACM7)."
     )
 
 
@@ -224,20 +224,23 @@ def test_a_refused_port_mentions_the_group(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(SourceError) as caught:
         SerialSource("/dev/ttyUSB0")
     assert str(caught.value) == (
-        "cannot open /dev/ttyUSB0: permission denied; add your user to the group dialout and "
-        "log in again"
+        "Cannot open /dev/ttyUSB0: permission denied; add your user to the group dialout and "
+        "log in again."
     )
 
 
 def test_a_busy_port_is_refused() -> None:
     with running(endless_rows(), rate=100) as (port, _), SerialSource(port):  # noqa: SIM117
-        with pytest.raises(SourceError, match=f"cannot open {port}: another program"):
+        with pytest.raises(SourceError, match=f"Cannot open {port}: another program"):
             SerialSource(port)
 
 
-@pytest.mark.parametrize("port", ["/dev/null", "nonsense://x"])
-def test_what_is_no_serial_port_is_refused(port: str) -> None:
-    with pytest.raises(SourceError, match=f"cannot open {port}: "):
+@pytest.mark.parametrize(
+    ("port", "reason"),
+    [("/dev/null", "it is not a serial port"), (__file__, "it is not"), ("nonsense://x", "")],
+)
+def test_what_is_no_serial_port_is_refused(port: str, reason: str) -> None:
+    with pytest.raises(SourceError, match=f"Cannot open {port}: {reason}"):
         SerialSource(port)
 
 
@@ -252,7 +255,7 @@ def test_no_hello_says_what_to_check() -> None:
 
     with scripted_device(keep_silent) as port:
         with pytest.raises(
-            SourceError, match=rf"no hello from {port} within 1\.3 s: is it the right port"
+            SourceError, match=rf"No hello from {port} within 1\.3 s: is it the right port"
         ):
             SerialSource(port, hello_timeout=1.3)
         given_up.set()
@@ -271,7 +274,7 @@ def test_a_device_that_vanishes_is_an_error() -> None:
     with scripted_device(send_two_and_vanish) as port, SerialSource(port) as source:
         assert [next(source).sequence_number for _ in range(2)] == [0, 1]
         taken.set()
-        with pytest.raises(SourceError, match=f"lost {port} .*unplugged") as caught:
+        with pytest.raises(SourceError, match=f"Lost {port} .*unplugged") as caught:
             next(source)
         assert isinstance(caught.value.__cause__, OSError)
 
@@ -279,7 +282,7 @@ def test_a_device_that_vanishes_is_an_error() -> None:
 def test_a_device_that_vanishes_before_its_hello_is_an_error() -> None:
     with (
         scripted_device(lambda _: None) as port,
-        pytest.raises(SourceError, match=f"lost {port}"),
+        pytest.raises(SourceError, match=f"Lost {port}"),
     ):
         SerialSource(port)
 
@@ -331,5 +334,5 @@ def test_closing_twice_is_fine_and_reading_after_it_is_an_error() -> None:
 
 def test_the_loopback_of_pyserial_opens_too() -> None:
     # Exclusive access means nothing there; our own start comes back and is no hello.
-    with pytest.raises(SourceError, match="no hello from loop://"):
+    with pytest.raises(SourceError, match="No hello from loop://"):
         SerialSource("loop://", hello_timeout=0.3)

@@ -187,7 +187,7 @@ def test_rows_too_far_apart_for_the_clock_are_refused() -> None:
     with VirtualDevice(hello) as device:
         reader = Reader(device.port)
         reader.send(START)
-        with pytest.raises(ConfigurationError, match="ticks of 1 us: use longer ticks"):
+        with pytest.raises(ConfigurationError, match="ticks of 1 us; use longer ticks"):
             device.run([(0.0, (1.0,)), (2148.0, (1.0,))])
         reader.port.close()
 
@@ -226,7 +226,7 @@ def test_a_link_that_would_replace_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_link_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="cannot make the link"):
+    with pytest.raises(SourceError, match="Cannot make the link"):
         VirtualDevice(HELLO, link=tmp_path / "missing" / "sensor")
 
 

@@ -131,7 +131,7 @@ def test_a_pulled_cable_ends_it_with_a_sentence_and_the_summary(csv: Path) -> No
         process.kill()
         output, errors = reader.communicate(timeout=20)
     assert reader.returncode == 2
-    assert f"lost {port}" in errors
+    assert f"Lost {port}" in errors
     assert "Traceback" not in errors
     assert " readings, 0 lost" in output
 
