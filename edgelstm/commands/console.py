@@ -102,35 +102,50 @@ def quiet_runtime() -> Iterator[None]:
                     os.write(2, line)
 
 
-class ProgressLine:
-    """Shows what is going on: one line that moves on a terminal, a line per stage elsewhere.
+class LiveLine:
+    """A line on standard error that is written over again and again, on a terminal only.
 
-    It goes to standard error, so that standard output holds results only.
+    Standard output holds results only; `clear` takes the line away before one is printed.
     """
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self._shown = ""
+
+    def show(self, text: str) -> None:
+        """Shows a text in place of the one before."""
+        if self.live and text != self._shown:
+            click.echo(f"\r\033[K  {text}", nl=False, err=True)
+            self._shown = text
+
+    def clear(self) -> None:
+        """Takes the line away."""
+        if self._shown:
+            click.echo("\r\033[K", nl=False, err=True)
+            self._shown = ""
+
+
+class ProgressLine:
+    """Shows what is going on: a bar on a terminal, a line per stage elsewhere."""
 
     _WIDTH = 24
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        self._line = LiveLine()
         self._stage = ""
-        self._percent = -1
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Reports that `done` of `total` steps of a stage are done."""
-        percent = 100 * done // max(total, 1)
-        if self._live:
-            if (stage, percent) != (self._stage, self._percent):
-                bar = ("#" * (percent * self._WIDTH // 100)).ljust(self._WIDTH, ".")
-                click.echo(f"\r\033[K  [{bar}] {stage}", nl=False, err=True)
+        if self._line.live:
+            bar = ("#" * (done * self._WIDTH // max(total, 1))).ljust(self._WIDTH, ".")
+            self._line.show(f"[{bar}] {stage}")
         elif stage != self._stage:
             click.echo(f"  {stage} ...", err=True)
-        self._stage, self._percent = stage, percent
+        self._stage = stage
 
     def done(self) -> None:
-        """Takes the line away again, so that results can be printed."""
-        if self._live and self._stage:
-            click.echo("\r\033[K", nl=False, err=True)
-            self._stage = ""
+        """Takes the bar away, so that results can be printed."""
+        self._line.clear()
 
 
 def format_duration(seconds: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -10,13 +12,24 @@ from typing import TYPE_CHECKING
 import click
 
 from edgelstm.backends import BACKENDS
-from edgelstm.commands.console import DEFAULT_BAUD_RATE, format_budget, format_event, quiet_runtime
+from edgelstm.commands.console import (
+    DEFAULT_BAUD_RATE,
+    LiveLine,
+    format_budget,
+    format_event,
+    quiet_runtime,
+)
 from edgelstm.errors import ArtifactError
+from edgelstm.latency import LatencyHistogram
+from edgelstm.pipeline import Pipeline, Verdict
+from edgelstm.reading import Reading
+from edgelstm.recording import format_time
 
 if TYPE_CHECKING:
-    from edgelstm.latency import LatencyHistogram
-    from edgelstm.pipeline import Pipeline
+    from edgelstm.session import Session
     from edgelstm_bridge import SerialSource
+
+_STATUS_INTERVAL_S = 0.5
 
 
 @click.command(short_help="Watch a sensor and print alerts.")
@@ -51,53 +64,82 @@ def run(
 
     Example: edgelstm run pump.tflite --port /dev/ttyACM0
     """
-    from edgelstm.commands.watching import in_model_order, period_warning, watch
-    from edgelstm.latency import LatencyHistogram
-    from edgelstm.pipeline import Pipeline
-    from edgelstm.session import load
+    from edgelstm.commands.watching import in_model_order, period_warning
     from edgelstm_bridge import SerialSource
 
     signal.signal(signal.SIGTERM, _interrupt)
-    with quiet_runtime():
-        session = load(artifact, backend=backend)
-    with session:
-        if (step := session.verify()) is not None:
-            raise ArtifactError(
-                f"{artifact} does not give its golden vectors on this machine (first at step "
-                f"{step}): the runtime {session.backend} computes something else."
-            )
+    with _open(artifact, backend) as session:
         manifest = session.artifact.manifest
         pipeline = Pipeline(session, false_alarms_per_day=false_alarms_per_day)
-        latency = LatencyHistogram()
         with SerialSource(port, baud_rate) as source:
-            device = [channel.name for channel in source.hello.channels]
             model = [channel.name for channel in manifest.channels]
+            device = [channel.name for channel in source.hello.channels]
             readings = in_model_order(source, device, model)
             click.echo(
                 f"Watching {', '.join(model)} on {port} with {artifact.name} "
-                f"({manifest.recipe}, {session.backend}): {format_budget(pipeline.budget)}."
+                f"({manifest.recipe}, {session.backend}): {format_budget(pipeline.budget)}. "
+                "Times are UTC."
             )
             if warning := period_warning(manifest, source.hello.sample_period_us / 1e6):
                 click.echo(f"Warning: {warning}", err=True)
-            try:
-                for verdict in watch(pipeline, readings, latency):
-                    if line := format_event(verdict):
-                        click.echo(line)
-            except KeyboardInterrupt:
-                click.echo("Stopped.", err=True)
-            finally:
-                _print_summary(source, pipeline, latency)
+            _watch(pipeline, source, readings)
 
 
-def _print_summary(source: SerialSource, pipeline: Pipeline, latency: LatencyHistogram) -> None:
-    counters = source.counters
-    damaged = counters.bad_crc + counters.bad_frame + counters.oversize
+def _open(artifact: Path, backend: str) -> Session:
+    """Loads an artifact and makes sure that it computes here what it computed when made."""
+    from edgelstm.session import load
+
+    with quiet_runtime():
+        session = load(artifact, backend=backend)
+    if (step := session.verify()) is not None:
+        raise ArtifactError(
+            f"{artifact} does not give its golden vectors on this machine (first at step {step}): "
+            f"the runtime {session.backend} computes something else."
+        )
+    return session
+
+
+def _watch(pipeline: Pipeline, source: SerialSource, readings: Iterable[Reading]) -> None:
+    from edgelstm.commands.watching import watch
+
+    latency = LatencyHistogram()
+    status, next_status = LiveLine(), 0.0
+    try:
+        for verdict in watch(pipeline, readings, latency):
+            if line := format_event(verdict):
+                status.clear()
+                click.echo(line)
+            elif status.live and time.monotonic() >= next_status:
+                status.show(_status(verdict, pipeline, source))
+                next_status = time.monotonic() + _STATUS_INTERVAL_S
+    except KeyboardInterrupt:
+        status.clear()
+        click.echo("Stopped.", err=True)
+    finally:
+        status.clear()
+        _print_summary(pipeline, source, latency)
+
+
+def _status(verdict: Verdict, pipeline: Pipeline, source: SerialSource) -> str:
+    """A sign of life: the last reading, how many there were, and where the score is."""
+    score = "warming up"
+    if verdict.score is not None and verdict.threshold is not None:
+        score = f"score {verdict.score:.1f} of {verdict.threshold:.1f}"
+    return (
+        f"{format_time(verdict.reading.timestamp)}  {pipeline.counters.readings:,} readings, "
+        f"{source.lost:,} lost, {score}"
+    )
+
+
+def _print_summary(pipeline: Pipeline, source: SerialSource, latency: LatencyHistogram) -> None:
+    counts, received = pipeline.counters, source.counters
+    damaged = received.bad_crc + received.bad_frame + received.oversize
+    alerts = "1 alert" if pipeline.alerts == 1 else f"{pipeline.alerts:,} alerts"
     state = ", one still open" if pipeline.open_alert else ""
     click.echo(
-        f"{pipeline.counters.readings:,} readings, {source.lost:,} lost, {damaged:,} damaged "
-        f"frames; {pipeline.alerts:,} alerts{state}."
+        f"{counts.readings:,} readings, {source.lost:,} lost, {damaged:,} damaged frames; "
+        f"{alerts}{state}."
     )
-    counts = pipeline.counters
     if counts.unusable or counts.gaps or counts.restarts:
         click.echo(
             f"{counts.unusable:,} readings missed a value; after {counts.gaps:,} short gaps a "

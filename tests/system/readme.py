@@ -76,7 +76,12 @@ def workplace(folder: Path) -> Path:
 
 def masked(output: str) -> list[str]:
     """The lines with every figure masked, in any order: what does not depend on the machine."""
-    return sorted(re.sub(r"\d[\d,.:]*", "#", line) for line in output.splitlines())
+
+    def mask(line: str) -> str:
+        line = re.sub(r"\d[\d,.:]*", "#", line)
+        return re.sub(r"# (d|h|min)( # (h|min))?", "# time", line)  # "4 h 55 min", or just "5 h"
+
+    return sorted(map(mask, output.splitlines()))
 
 
 def main() -> None:

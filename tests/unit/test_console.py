@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import click
@@ -7,6 +9,7 @@ import pytest
 
 from edgelstm.alert import Alert, AlertEvent
 from edgelstm.commands.console import (
+    LiveLine,
     ProgressLine,
     Rows,
     format_budget,
@@ -97,6 +100,52 @@ def test_format_event_of_a_closed_alert() -> None:
         format_event(verdict)
         == "2024-01-01 02:15:00  alert 3 closed   after 2 h 15 min, peak score 56.8"
     )
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_live_line_is_written_over_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    line = LiveLine()
+    for text in ("one", "one", "two"):
+        line.show(text)
+    line.clear()
+    line.clear()
+    assert terminal.getvalue() == "\r\x1b[K  one\r\x1b[K  two\r\x1b[K"
+
+
+def test_live_line_is_silent_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", output)
+    line = LiveLine()
+    line.show("one")
+    line.clear()
+    assert output.getvalue() == ""
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = ProgressLine()
+    progress("training", 1, 2)
+    progress.done()
+    assert f"[{'#' * 12}{'.' * 12}] training" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_progress_is_a_line_per_stage_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", output)
+    progress = ProgressLine()
+    for stage, done in (("a", 0), ("a", 1), ("b", 0)):
+        progress(stage, done, 2)
+    progress.done()
+    progress("b", 1, 2)
+    assert output.getvalue() == "  a ...\n  b ...\n"
 
 
 def test_read_recording_takes_the_options(tmp_path: Path) -> None:
