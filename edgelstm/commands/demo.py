@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgelstm.alert import AlertEvent
 from edgelstm.commands.console import (
     ProgressLine,
     format_duration,
@@ -22,7 +23,7 @@ from edgelstm.commands.console import (
 from edgelstm.commands.quantize import quantize
 from edgelstm.commands.train import train
 from edgelstm.errors import MissingDependencyError, SourceError
-from edgelstm.files import check_output
+from edgelstm.files import atomic_path, check_output
 from edgelstm.recording import format_time
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def demo(ctx: click.Context, out: Path, json_file: Path | None, plot: Path | Non
         _heading(4, f"run {artifact} --port {device.port}")
         figures, verdicts = _watch(artifact, device)
 
-    alerts = [v.alert.opened for v in verdicts if v.event and v.event.value == "opened" and v.alert]
+    alerts = [v.alert.opened for v in verdicts if v.alert and v.event is AlertEvent.OPENED]
     evaluation = evaluate(alerts, read_failures())
     summary = figures | {
         "alerts": len(alerts),
@@ -90,7 +91,8 @@ def demo(ctx: click.Context, out: Path, json_file: Path | None, plot: Path | Non
 
         draw(verdicts, evaluation, plot)
     if json_file:
-        json_file.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
+        with atomic_path(json_file) as temporary:
+            temporary.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
     _print_summary(summary, evaluation, verdicts)
     files = [path for path in (model, artifact, json_file, plot) if path]
     click.echo(f"Files        {', '.join(map(str, files))}")
