@@ -79,7 +79,7 @@ class Artifact:
         OSError: the disk fails or is full.
         """
         path = Path(path)
-        check_output(path, force)
+        check_output(path, force=force)
         buffer = io.BytesIO()
         np.savez(buffer, x=self.golden.x, y=self.golden.y)
         with atomic_path(path) as temporary:

@@ -11,12 +11,18 @@ from pathlib import Path
 from edgelstm.errors import ConfigurationError, OutputExistsError
 
 
-def check_output(path: Path, force: bool) -> None:
+def check_output(path: Path, *, force: bool, suffix: str = "") -> None:
     """Refuses a path that cannot be written, before any work is done for it.
+
+    Args:
+        path: of the file to write.
+        force: whether a file that exists may be replaced.
+        suffix: what the name must end in.
 
     Raises:
         OutputExistsError: the file exists and `force` is false.
-        ConfigurationError: it is a folder, or its folder does not exist or cannot be written.
+        ConfigurationError: it has another suffix, it is a folder, or its folder does not exist or
+            cannot be written.
     """
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder; name a file in it.")
@@ -26,6 +32,8 @@ def check_output(path: Path, force: bool) -> None:
         raise ConfigurationError(f"The folder {path.parent} may not be written by you.")
     if path.exists() and not force:
         raise OutputExistsError(f"{path} exists already; use --force to replace it.")
+    if not path.name.endswith(suffix):
+        raise ConfigurationError(f"{path} does not end in {suffix}; name a {suffix} file.")
 
 
 @contextmanager

@@ -42,6 +42,18 @@ class Rows(click.ParamType):  # type: ignore[type-arg]  # generic only from clic
             self.fail(f"{value!r} is not of the form START:STOP, such as 0:750.", param, ctx)
 
 
+def output_option(suffix: str) -> Callable[[F], F]:
+    """Adds `-o FILE`."""
+    return click.option(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help=f"The {suffix} file to write.",
+    )
+
+
 def recording_options(command: F) -> F:
     """Adds the options that say how a CSV file is read."""
     options = [

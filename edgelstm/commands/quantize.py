@@ -10,10 +10,10 @@ import click
 from edgelstm.commands.console import (
     ProgressLine,
     format_budget,
+    output_option,
     read_recording,
     recording_options,
 )
-from edgelstm.errors import ConfigurationError
 from edgelstm.files import check_output
 from edgelstm.manifest import Manifest
 from edgelstm.threshold import DEFAULT_FALSE_ALARMS_PER_DAY
@@ -29,14 +29,7 @@ from edgelstm_quantize.recipes import RECIPES
     type=click.Path(path_type=Path),
     help="A recording of normal operation: ranges, fidelity and threshold come from it.",
 )
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The .tflite file to write.",
-)
+@output_option(".tflite")
 @recording_options
 @click.option(
     "--recipe",
@@ -87,9 +80,7 @@ def quantize(
     from edgelstm_quantize.jobs import quantize_to_file
     from edgelstm_quantize.limits import MIN_CALIBRATION_READINGS
 
-    check_output(output, force)
-    if output.suffix != ".tflite":
-        raise ConfigurationError(f"{output} does not end in .tflite, as TFLite models do.")
+    check_output(output, force=force, suffix=".tflite")
     recording = read_recording(calibration, **reading)
     recording.need(MIN_CALIBRATION_READINGS, "calibration")
     keras_files.check(model)

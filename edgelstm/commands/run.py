@@ -132,8 +132,7 @@ def _status(verdict: Verdict, pipeline: Pipeline, source: SerialSource) -> str:
 
 
 def _print_summary(pipeline: Pipeline, source: SerialSource, latency: LatencyHistogram) -> None:
-    counts, received = pipeline.counters, source.counters
-    damaged = received.bad_crc + received.bad_frame + received.oversize
+    counts, damaged = pipeline.counters, source.counters.damaged
     alerts = "1 alert" if pipeline.alerts == 1 else f"{pipeline.alerts:,} alerts"
     state = ", one still open" if pipeline.open_alert else ""
     click.echo(

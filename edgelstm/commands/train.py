@@ -7,21 +7,13 @@ from typing import Any
 
 import click
 
-from edgelstm.commands.console import ProgressLine, read_recording, recording_options
-from edgelstm.errors import ConfigurationError
+from edgelstm.commands.console import ProgressLine, output_option, read_recording, recording_options
 from edgelstm.files import check_output
 
 
 @click.command(short_help="Train a forecaster on a recording.")
 @click.argument("csv", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The .keras file to write.",
-)
+@output_option(".keras")
 @recording_options
 @click.option(
     "--units",
@@ -44,9 +36,7 @@ def train(csv: Path, output: Path, units: int, seed: int, force: bool, **reading
     from edgelstm_quantize.jobs import train_to_file
     from edgelstm_quantize.limits import MIN_TRAINING_READINGS
 
-    check_output(output, force)
-    if output.suffix != ".keras":
-        raise ConfigurationError(f"{output} does not end in .keras, the format Keras 3 writes.")
+    check_output(output, force=force, suffix=".keras")
     recording = read_recording(csv, **reading)
     recording.need(MIN_TRAINING_READINGS, "training")
     progress = ProgressLine()

@@ -40,6 +40,11 @@ class Counters:
     lost: int = 0
     reordered: int = 0
 
+    @property
+    def damaged(self) -> int:
+        """Frames that arrived and could not be used."""
+        return self.bad_crc + self.bad_frame + self.bad_payload + self.oversize
+
 
 class FrameDecoder:
     """Turns the bytes from one serial line into messages.

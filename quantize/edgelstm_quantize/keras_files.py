@@ -55,13 +55,11 @@ def save(model: Any, record: TrainingRecord, path: Path, *, force: bool = False)
 
     Raises:
         OutputExistsError: the file exists and `force` is false.
-        ModelError: the name does not end in `.keras`.
-        ConfigurationError: its folder does not exist or cannot be written.
+        ConfigurationError: the name does not end in `.keras`, or its folder does not exist or
+            cannot be written.
         OSError: the disk fails or is full.
     """
-    if path.suffix != ".keras":
-        raise ModelError(f"{path} does not end in .keras, the format that Keras 3 writes.")
-    check_output(path, force)
+    check_output(path, force=force, suffix=".keras")
     text = json.dumps(
         {
             "channels": record.channels,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgelstm.errors import ModelError, OutputExistsError, RecordingError
+from edgelstm.errors import ConfigurationError, OutputExistsError, RecordingError
 from edgelstm.recording import Recording
 from edgelstm_quantize import keras_files, quantize, train, training
 from edgelstm_quantize.training import Trained
@@ -93,7 +93,7 @@ def test_the_training_record_travels_with_the_model(
     keras_files.save(trained.model, trained.record, path)
     with pytest.raises(OutputExistsError):
         keras_files.save(trained.model, trained.record, path)
-    with pytest.raises(ModelError, match=r"\.keras"):
+    with pytest.raises(ConfigurationError, match=r"\.keras"):
         keras_files.save(trained.model, trained.record, tmp_path / "m.h5")
     assert list(tmp_path.iterdir()) == [path]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -117,9 +116,11 @@ def test_a_budget_of_the_user_is_kept(csv: Path) -> None:
     assert "ask for fewer" in result.stderr
 
 
-def test_a_pulled_cable_ends_it_with_a_sentence_and_the_summary(csv: Path) -> None:
+@contextmanager
+def reading(csv: Path) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str], str]]:
+    """`run` amid the readings of a device: its process, the device's, and the port."""
     with (
-        device(csv, "--rate", "200") as (port, process),
+        device(csv, "--rate", "200") as (port, sender),
         subprocess.Popen(
             [*EDGELSTM, "run", str(TINY), "--port", port],
             stdout=subprocess.PIPE,
@@ -130,7 +131,12 @@ def test_a_pulled_cable_ends_it_with_a_sentence_and_the_summary(csv: Path) -> No
         assert reader.stdout
         assert reader.stdout.readline().startswith("Watching flow, level")
         time.sleep(0.5)
-        process.kill()
+        yield reader, sender, port
+
+
+def test_a_pulled_cable_ends_it_with_a_sentence_and_the_summary(csv: Path) -> None:
+    with reading(csv) as (reader, sender, port):
+        sender.kill()
         output, errors = reader.communicate(timeout=20)
     assert reader.returncode == 2
     assert f"Lost {port}" in errors
@@ -140,19 +146,7 @@ def test_a_pulled_cable_ends_it_with_a_sentence_and_the_summary(csv: Path) -> No
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_stops_when_told_to_and_prints_the_summary(csv: Path, number: int) -> None:
-    with (
-        device(csv, "--rate", "200") as (port, _),
-        subprocess.Popen(
-            [*EDGELSTM, "run", str(TINY), "--port", port],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        ) as reader,
-    ):
-        assert reader.stdout
-        assert reader.stdout.readline().startswith("Watching flow, level")
-        time.sleep(0.5)
+    with reading(csv) as (reader, _, _):
         reader.send_signal(number)
         output, errors = reader.communicate(timeout=20)
     assert reader.returncode == 0

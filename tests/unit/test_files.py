@@ -37,13 +37,13 @@ def test_check_output_refuses_an_existing_file_unless_forced(tmp_path: Path) -> 
 @pytest.mark.parametrize("force", [False, True])
 def test_check_output_refuses_a_folder(tmp_path: Path, force: bool) -> None:
     with pytest.raises(ConfigurationError, match="is a folder"):
-        check_output(tmp_path, force)
+        check_output(tmp_path, force=force)
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_check_output_refuses_a_missing_folder(tmp_path: Path, force: bool) -> None:
     with pytest.raises(ConfigurationError, match="no/such does not exist"):
-        check_output(tmp_path / "no" / "such" / "new.tflite", force)
+        check_output(tmp_path / "no" / "such" / "new.tflite", force=force)
 
 
 def test_check_output_refuses_a_folder_that_may_not_be_written(
@@ -142,3 +142,9 @@ def test_atomic_path_gives_the_mode_of_any_new_file(tmp_path: Path) -> None:
         temporary.write_text("new")
     modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {stat.S_IMODE(ordinary.stat().st_mode)}
+
+
+def test_check_output_refuses_another_suffix(tmp_path: Path) -> None:
+    check_output(tmp_path / "a.keras", force=False, suffix=".keras")
+    with pytest.raises(ConfigurationError, match=r"a\.h5 does not end in \.keras"):
+        check_output(tmp_path / "a.h5", force=False, suffix=".keras")

@@ -288,14 +288,18 @@ def test_missing_runtime_names_the_pip_command(tiny: Artifact, backend: str, mes
         Session(tiny, backend=backend)
 
 
-def test_tflite_runtime_with_numpy_2_names_the_pip_command(
-    tiny: Artifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def unfit_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tflite-runtime beside numpy 2, where it imports and cannot work."""
     package = types.ModuleType("tflite_runtime.interpreter")
     monkeypatch.setattr(package, "Interpreter", None, raising=False)
     monkeypatch.setitem(sys.modules, "tflite_runtime", types.ModuleType("tflite_runtime"))
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", package)
     monkeypatch.setattr(np, "__version__", "2.1.0")
+
+
+@pytest.mark.usefixtures("unfit_runtime")
+def test_tflite_runtime_with_numpy_2_names_the_pip_command(tiny: Artifact) -> None:
     with pytest.raises(
         BackendError, match=r"numpy 2\.1\.0 is installed; run: pip install 'numpy<2'"
     ):
@@ -333,16 +337,12 @@ def test_close_may_be_called_twice(tiny: Artifact) -> None:
         session.close()
 
 
+@pytest.mark.usefixtures("unfit_runtime")
 def test_auto_goes_on_from_a_runtime_that_does_not_fit_and_names_it_when_none_does(
     tiny: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = types.ModuleType("tflite_runtime.interpreter")
-    monkeypatch.setattr(package, "Interpreter", None, raising=False)
-    monkeypatch.setitem(sys.modules, "tflite_runtime", types.ModuleType("tflite_runtime"))
-    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", package)
     for name in ("ai_edge_litert", "ai_edge_litert.interpreter", "tensorflow"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(np, "__version__", "2.1.0")
     with pytest.raises(UnfitRuntimeError, match=r"run: pip install 'numpy<2'$"):
         Session(tiny)
 
