@@ -7,15 +7,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from edgelstm.alert import AlertEvent
-from edgelstm.pipeline import Verdict
-from edgelstm.recording import Recording, format_time, read_csv
+from edgelstm.recording import Recording, read_csv
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -160,19 +157,6 @@ class ProgressLine:
         self._line.clear()
 
 
-def format_duration(seconds: float) -> str:
-    """A duration as people say it: `40 s`, `25 min`, `2 h 15 min`, `3 d 4 h`."""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes = round(timedelta(seconds=seconds).total_seconds() / 60)
-    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
-    if days:
-        return f"{days} d {hours} h" if hours else f"{days} d"
-    if hours:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{minutes} min"
-
-
 def format_budget(false_alarms_per_day: float) -> str:
     """A budget of false alarms as people say it."""
     if false_alarms_per_day > 1:
@@ -180,20 +164,3 @@ def format_budget(false_alarms_per_day: float) -> str:
     if false_alarms_per_day == 1:
         return "one false alarm a day"
     return f"one false alarm in {1 / false_alarms_per_day:.3g} days"
-
-
-def format_event(verdict: Verdict) -> str | None:
-    """One line about an alert that opened or closed at this reading; None when none did."""
-    alert = verdict.alert
-    if alert is None:
-        return None
-    if verdict.event is AlertEvent.OPENED:
-        return (
-            f"{format_time(alert.opened)}  ALERT {alert.number} opened   "
-            f"score {verdict.score:.1f} > {verdict.threshold:.1f}"
-        )
-    closed = alert.closed if alert.closed is not None else alert.opened
-    return (
-        f"{format_time(closed)}  alert {alert.number} closed   "
-        f"after {format_duration(closed - alert.opened)}, peak score {alert.peak_score:.1f}"
-    )

@@ -16,8 +16,6 @@ import click
 from edgelstm.alert import AlertEvent
 from edgelstm.commands.console import (
     ProgressLine,
-    format_duration,
-    format_event,
     quiet_runtime,
 )
 from edgelstm.commands.quantize import quantize
@@ -25,6 +23,7 @@ from edgelstm.commands.train import train
 from edgelstm.errors import MissingDependencyError, SourceError
 from edgelstm.files import atomic_path, check_output
 from edgelstm.recording import format_time
+from edgelstm.sinks.log import LogSink, format_duration
 
 if TYPE_CHECKING:
     from edgelstm.demo.evaluation import Announcement, Evaluation
@@ -146,6 +145,12 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
 
     latency = LatencyHistogram()
     progress = ProgressLine()
+
+    def write(line: str) -> None:
+        progress.done()
+        click.echo(line)
+
+    log = LogSink(write)
     verdicts = []
     with quiet_runtime():
         session = load(artifact)
@@ -155,9 +160,7 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
             verdicts.append(verdict)
             if len(verdicts) % 500 == 0:
                 progress("watching", len(verdicts), device.readings)
-            if line := format_event(verdict):
-                progress.done()
-                click.echo(line)
+            log.take(verdict)
         progress.done()
         received, lost = source.counters.samples, source.lost
     return {

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from edgelstm.commands.console import format_budget, format_duration
+from edgelstm.commands.console import format_budget
 from edgelstm.manifest import Channel, Manifest, TensorSpec
+from edgelstm.sinks.log import format_duration
 
 
 @click.command(short_help="Show what an artifact says about itself.")

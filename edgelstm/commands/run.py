@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from edgelstm.commands.console import (
     DEFAULT_BAUD_RATE,
     LiveLine,
     format_budget,
-    format_event,
     quiet_runtime,
 )
 from edgelstm.errors import ArtifactError
@@ -24,6 +24,9 @@ from edgelstm.latency import LatencyHistogram
 from edgelstm.pipeline import Pipeline, Verdict
 from edgelstm.reading import Reading
 from edgelstm.recording import format_time
+from edgelstm.sinks import Sink
+from edgelstm.sinks.jsonl import JsonlSink
+from edgelstm.sinks.log import LogSink
 
 if TYPE_CHECKING:
     from edgelstm.session import Session
@@ -55,8 +58,20 @@ _STATUS_INTERVAL_S = 0.5
     show_default=True,
     help="The TFLite runtime; auto takes the first that is installed.",
 )
+@click.option(
+    "--alerts",
+    "alerts_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Also append the alerts to this file, as JSON lines.",
+)
 def run(
-    artifact: Path, port: str, baud_rate: int, false_alarms_per_day: float | None, backend: str
+    artifact: Path,
+    port: str,
+    baud_rate: int,
+    false_alarms_per_day: float | None,
+    backend: str,
+    alerts_file: Path | None,
 ) -> None:
     """Watch a sensor: read a serial port, step the model, print alerts.
 
@@ -68,21 +83,24 @@ def run(
     from edgelstm_bridge import SerialSource
 
     signal.signal(signal.SIGTERM, _interrupt)
-    with _open(artifact, backend) as session:
+    with _open(artifact, backend) as session, ExitStack() as stack:
         manifest = session.artifact.manifest
         pipeline = Pipeline(session, false_alarms_per_day=false_alarms_per_day)
-        with SerialSource(port, baud_rate) as source:
-            model = [channel.name for channel in manifest.channels]
-            device = [channel.name for channel in source.hello.channels]
-            readings = in_model_order(source, device, model)
-            click.echo(
-                f"Watching {', '.join(model)} on {port} with {artifact.name} "
-                f"({manifest.recipe}, {session.backend}): {format_budget(pipeline.budget)}. "
-                "Times are UTC."
-            )
-            if warning := period_warning(manifest, source.hello.sample_period_us / 1e6):
-                click.echo(f"Warning: {warning}", err=True)
-            _watch(pipeline, source, readings)
+        sinks: list[Sink] = []
+        if alerts_file:
+            sinks.append(stack.enter_context(closing(JsonlSink(alerts_file))))
+        source = stack.enter_context(SerialSource(port, baud_rate))
+        model = [channel.name for channel in manifest.channels]
+        device = [channel.name for channel in source.hello.channels]
+        readings = in_model_order(source, device, model)
+        click.echo(
+            f"Watching {', '.join(model)} on {port} with {artifact.name} "
+            f"({manifest.recipe}, {session.backend}): {format_budget(pipeline.budget)}. "
+            "Times are UTC."
+        )
+        if warning := period_warning(manifest, source.hello.sample_period_us / 1e6):
+            click.echo(f"Warning: {warning}", err=True)
+        _watch(pipeline, source, readings, sinks)
 
 
 def _open(artifact: Path, backend: str) -> Session:
@@ -99,17 +117,24 @@ def _open(artifact: Path, backend: str) -> Session:
     return session
 
 
-def _watch(pipeline: Pipeline, source: SerialSource, readings: Iterable[Reading]) -> None:
+def _watch(
+    pipeline: Pipeline, source: SerialSource, readings: Iterable[Reading], sinks: Sequence[Sink]
+) -> None:
     from edgelstm.commands.watching import watch
 
     latency = LatencyHistogram()
     status, next_status = LiveLine(), 0.0
+
+    def write(line: str) -> None:
+        status.clear()
+        click.echo(line)
+
+    log = LogSink(write)
     try:
         for verdict in watch(pipeline, readings, latency):
-            if line := format_event(verdict):
-                status.clear()
-                click.echo(line)
-            elif status.live and time.monotonic() >= next_status:
+            for sink in sinks:
+                sink.take(verdict)
+            if not log.take(verdict) and status.live and time.monotonic() >= next_status:
                 status.show(_status(verdict, pipeline, source))
                 next_status = time.monotonic() + _STATUS_INTERVAL_S
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -59,8 +60,9 @@ def run(port: str, *options: str, artifact: Path = TINY) -> subprocess.Completed
 
 
 def test_a_fault_is_announced_once_and_nothing_is_lost(csv: Path) -> None:
+    log = csv.parent / "alerts.jsonl"
     with device(csv) as (port, process):
-        result = run(port)
+        result = run(port, "--alerts", str(log))
         sent, _ = process.communicate(timeout=20)
     assert result.returncode == 0, result.stderr
     assert sent == "Sent 3,000 readings.\n"
@@ -70,6 +72,9 @@ def test_a_fault_is_announced_once_and_nothing_is_lost(csv: Path) -> None:
     latest = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(60 * (FAULT + 10)))
     assert second <= opened <= latest
     assert "alert 1 closed" in result.stdout
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [event["event"] for event in events] == ["opened", "closed"]
+    assert events[0]["time"][:19].replace("T", " ") == opened
     assert result.stderr == ""
 
 

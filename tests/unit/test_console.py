@@ -13,13 +13,12 @@ from edgelstm.commands.console import (
     ProgressLine,
     Rows,
     format_budget,
-    format_duration,
-    format_event,
     read_recording,
 )
 from edgelstm.errors import RecordingError
 from edgelstm.pipeline import Verdict
 from edgelstm.reading import Reading
+from edgelstm.sinks.log import format_duration, format_event
 
 EPOCH_2024 = 1_704_067_200.0  # 2024-01-01 00:00:00 UTC
 READING = Reading(EPOCH_2024, (1.0,))
