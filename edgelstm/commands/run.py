@@ -86,10 +86,10 @@ def run(
     with _open(artifact, backend) as session, ExitStack() as stack:
         manifest = session.artifact.manifest
         pipeline = Pipeline(session, false_alarms_per_day=false_alarms_per_day)
+        source = stack.enter_context(SerialSource(port, baud_rate))
         sinks: list[Sink] = []
         if alerts_file:
             sinks.append(stack.enter_context(closing(JsonlSink(alerts_file))))
-        source = stack.enter_context(SerialSource(port, baud_rate))
         model = [channel.name for channel in manifest.channels]
         device = [channel.name for channel in source.hello.channels]
         readings = in_model_order(source, device, model)
