@@ -76,7 +76,7 @@ class Artifact:
         Raises:
             OutputExistsError: it exists and `force` is false.
             ConfigurationError: its folder does not exist or cannot be written.
-        OSError: the disk fails or is full.
+            OSError: the disk fails or is full.
         """
         path = Path(path)
         check_output(path, force=force)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
-import types
-import typing
 from dataclasses import dataclass
-from typing import Any
 
 from edgelstm.errors import ArtifactError
+from edgelstm.strict import build
 
 SCHEMA_VERSION = 1
 
@@ -184,30 +181,4 @@ class Manifest:
                 f"The manifest has schema version {version!r}, and this edgelstm knows "
                 f"version {SCHEMA_VERSION}: install the edgelstm that made the file."
             )
-        manifest: Manifest = _load(cls, data, "manifest")
-        return manifest
-
-
-def _load(kind: Any, value: Any, where: str) -> Any:
-    """Checks a JSON value against a type and builds it."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:  # only `X | None` occurs
-        return None if value is None else _load(arguments[0], value, where)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        if missing := hints.keys() - value.keys():
-            raise ArtifactError(f"The {where} misses the field {min(missing)!r}.")
-        if unknown := value.keys() - hints.keys():
-            raise ArtifactError(f"The {where} has an unknown field {min(unknown)!r}.")
-        return kind(**{n: _load(t, value[n], f"{where}.{n}") for n, t in hints.items()})  # type: ignore[operator]  # mypy sees the class and its instances
-    if origin is tuple and isinstance(value, list):
-        return tuple(_load(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {str(n): _load(arguments[1], v, f"{where}.{n}") for n, v in value.items()}
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):
-            return float(value)
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    expected = getattr(kind, "__name__", str(kind))
-    raise ArtifactError(f"The field {where} is {value!r}, which is not of type {expected}.")
+        return build(cls, data, "manifest", ArtifactError)

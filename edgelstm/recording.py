@@ -179,12 +179,14 @@ def _read_table(path: Path) -> tuple[list[str], list[_Line]]:
 
 def _find_time_column(path: Path, header: list[str], wanted: str | None) -> str | None:
     if wanted is not None:
-        if wanted not in header:
-            raise RecordingError(
-                f"{path} has no column {wanted!r}; its columns are {', '.join(header)}."
-            )
+        _require_column(path, header, wanted)
         return wanted
     return next((name for name in header if name.lower() in TIME_COLUMNS), None)
+
+
+def _require_column(path: Path, header: list[str], name: str) -> None:
+    if name not in header:
+        raise RecordingError(f"{path} has no column {name!r}; its columns are {', '.join(header)}.")
 
 
 def _choose_columns(
@@ -196,10 +198,7 @@ def _choose_columns(
 ) -> tuple[str, ...]:
     if wanted is not None:
         for name in wanted:
-            if name not in header:
-                raise RecordingError(
-                    f"{path} has no column {name!r}; its columns are {', '.join(header)}."
-                )
+            _require_column(path, header, name)
             if list(wanted).count(name) > 1:
                 raise RecordingError(f"The column {name!r} is chosen twice.")
         return tuple(wanted)

@@ -130,6 +130,22 @@ class Session:
             self._graph.write(name, value)
         self._fresh = True  # the next step starts from the inputs as they are now
 
+    def replay(self, readings: NDArray[np.floating[Any]]) -> list[NDArray[Any]]:
+        """Steps readings from zero states; the states are as before afterwards.
+
+        Args:
+            readings: physical units, (steps, channels).
+
+        Returns:
+            The raw outputs, each (targets,), of the output tensor's dtype.
+        """
+        before = self.state
+        self.reset()
+        try:
+            return [self.step_raw(self.to_raw(x.astype(np.float64))) for x in readings]
+        finally:
+            self.state = before
+
     def verify(self) -> int | None:
         """Replays the artifact's golden vectors; the states are as before afterwards.
 
@@ -138,15 +154,9 @@ class Session:
             all hold.
         """
         golden, tolerance = self.artifact.golden, self.artifact.manifest.golden_tolerance
-        before = self.state
-        self.reset()
-        try:
-            for i, (x, y) in enumerate(zip(golden.x, golden.y, strict=True)):
-                raw = self.step_raw(self.to_raw(x.astype(np.float64)))
-                if not (np.abs(raw.astype(np.float64) - y) <= tolerance).all():  # NaN is neither
-                    return i
-        finally:
-            self.state = before
+        for i, (raw, y) in enumerate(zip(self.replay(golden.x), golden.y, strict=True)):
+            if not (np.abs(raw.astype(np.float64) - y) <= tolerance).all():  # NaN is neither
+                return i
         return None
 
     def close(self) -> None:

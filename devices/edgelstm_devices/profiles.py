@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
 
 from edgelstm.errors import ConfigurationError
+from edgelstm.strict import build
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,4 @@ def _parse(name: str, text: str) -> Profile:
         data = {"name": name, **tomllib.loads(text)}
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"The profile {name} is not TOML: {error}.") from error
-    expected = {field.name: field.type for field in dataclasses.fields(Profile)}
-    if missing := expected.keys() - data.keys():
-        raise ConfigurationError(f"The profile {name} misses the entry {min(missing)!r}.")
-    if unknown := data.keys() - expected.keys():
-        raise ConfigurationError(f"The profile {name} has an unknown entry {min(unknown)!r}.")
-    for key, value in data.items():
-        if type(value).__name__ != expected[key]:
-            raise ConfigurationError(
-                f"The profile {name} has {key} = {value!r}, which is not of type {expected[key]}."
-            )
-    return Profile(**data)
+    return build(Profile, data, f"profile {name}", ConfigurationError)

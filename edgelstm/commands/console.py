@@ -16,8 +16,6 @@ from edgelstm.recording import Recording, read_csv
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_BAUD_RATE = 115_200
-
 
 class Rows(click.ParamType):  # type: ignore[type-arg]  # generic only from click 8.4 on
     """`START:STOP`, either of which may be left out, as a Python slice takes them."""
@@ -135,7 +133,10 @@ class LiveLine:
 
 
 class ProgressLine:
-    """Shows what is going on: a bar on a terminal, a line per stage elsewhere."""
+    """Shows what is going on: a bar on a terminal, a line per stage elsewhere.
+
+    As a context manager it takes its bar away at the end, however that comes.
+    """
 
     _WIDTH = 24
 
@@ -155,6 +156,12 @@ class ProgressLine:
     def done(self) -> None:
         """Takes the bar away, so that results can be printed."""
         self._line.clear()
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done()
 
 
 def format_budget(false_alarms_per_day: float) -> str:

@@ -9,25 +9,30 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgelstm.alert import AlertEvent
-from edgelstm.commands.console import (
-    ProgressLine,
-    quiet_runtime,
-)
+from edgelstm.commands.console import ProgressLine
 from edgelstm.commands.quantize import quantize
 from edgelstm.commands.train import train
+from edgelstm.commands.watching import open_verified, watch
+from edgelstm.demo.evaluation import (
+    RECORDING,
+    TRAINING_ROWS,
+    Announcement,
+    Evaluation,
+    evaluate,
+    read_failures,
+)
+from edgelstm.demo.plot import draw
 from edgelstm.errors import MissingDependencyError, SourceError
 from edgelstm.files import atomic_path, check_output
+from edgelstm.latency import LatencyHistogram
+from edgelstm.pipeline import Pipeline, Verdict
 from edgelstm.recording import format_time
 from edgelstm.sinks.log import LogSink, format_duration
-
-if TYPE_CHECKING:
-    from edgelstm.demo.evaluation import Announcement, Evaluation
-    from edgelstm.pipeline import Verdict
 
 
 @click.command(short_help="Run the main job on a real recording.")
@@ -51,8 +56,6 @@ def demo(ctx: click.Context, out: Path, json_file: Path | None, plot: Path | Non
 
     Example: edgelstm demo --plot demo.png
     """
-    from edgelstm.demo.evaluation import RECORDING, TRAINING_ROWS, evaluate, read_failures
-
     if plot and importlib.util.find_spec("matplotlib") is None:
         raise MissingDependencyError("--plot needs matplotlib; run: pip install 'edgelstm[plot]'")
     for path in (json_file, plot):
@@ -86,8 +89,6 @@ def demo(ctx: click.Context, out: Path, json_file: Path | None, plot: Path | Non
         "artifact": str(artifact),
     }
     if plot:
-        from edgelstm.demo.plot import draw
-
         draw(verdicts, evaluation, plot)
     if json_file:
         with atomic_path(json_file) as temporary:
@@ -137,10 +138,6 @@ def _virtual_device(csv: Path, rows: str) -> Iterator[_Device]:
 
 
 def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdict]]:
-    from edgelstm.commands.watching import watch
-    from edgelstm.latency import LatencyHistogram
-    from edgelstm.pipeline import Pipeline
-    from edgelstm.session import load
     from edgelstm_bridge import SerialSource
 
     latency = LatencyHistogram()
@@ -152,9 +149,7 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
 
     log = LogSink(write)
     verdicts = []
-    with quiet_runtime():
-        session = load(artifact)
-    with session, SerialSource(device.port) as source:
+    with open_verified(artifact) as session, SerialSource(device.port) as source:
         pipeline = Pipeline(session)
         for verdict in watch(pipeline, source, latency):
             verdicts.append(verdict)

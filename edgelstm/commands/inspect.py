@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgelstm.artifact import Artifact
 from edgelstm.commands.console import format_budget
 from edgelstm.manifest import Channel, Manifest, TensorSpec
 from edgelstm.sinks.log import format_duration
@@ -19,8 +20,6 @@ def inspect(artifact: Path, as_json: bool) -> None:
 
     Example: edgelstm inspect pump.tflite
     """
-    from edgelstm.artifact import Artifact
-
     content = Artifact.read(artifact)
     if as_json:
         click.echo(content.manifest.to_json(), nl=False)

@@ -84,8 +84,7 @@ def quantize(
     recording = read_recording(calibration, **reading)
     recording.need(MIN_CALIBRATION_READINGS, "calibration")
     keras_files.check(model)
-    progress = ProgressLine()
-    try:
+    with ProgressLine() as progress:
         manifest = run_isolated(
             quantize_to_file,
             model,
@@ -99,8 +98,6 @@ def quantize(
             force=force,
             on_progress=progress,
         )
-    finally:
-        progress.done()
     for line in describe_conversion(manifest):
         click.echo(line)
     click.echo(f"Wrote {output} ({output.stat().st_size:,} bytes).")

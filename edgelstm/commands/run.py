@@ -13,13 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgelstm.backends import BACKENDS
-from edgelstm.commands.console import (
-    DEFAULT_BAUD_RATE,
-    LiveLine,
-    format_budget,
-    quiet_runtime,
-)
-from edgelstm.errors import ArtifactError
+from edgelstm.commands.console import LiveLine, format_budget
+from edgelstm.commands.watching import in_model_order, open_verified, period_warning, watch
 from edgelstm.latency import LatencyHistogram
 from edgelstm.pipeline import Pipeline, Verdict
 from edgelstm.reading import Reading
@@ -29,7 +24,6 @@ from edgelstm.sinks.jsonl import JsonlSink
 from edgelstm.sinks.log import LogSink
 
 if TYPE_CHECKING:
-    from edgelstm.session import Session
     from edgelstm_bridge import SerialSource
 
 _STATUS_INTERVAL_S = 0.5
@@ -41,7 +35,7 @@ _STATUS_INTERVAL_S = 0.5
 @click.option(
     "--baud-rate",
     type=click.IntRange(min=1),
-    default=DEFAULT_BAUD_RATE,
+    default=115_200,
     show_default=True,
     help="As the firmware has it.",
 )
@@ -79,11 +73,10 @@ def run(
 
     Example: edgelstm run pump.tflite --port /dev/ttyACM0
     """
-    from edgelstm.commands.watching import in_model_order, period_warning
     from edgelstm_bridge import SerialSource
 
     signal.signal(signal.SIGTERM, _interrupt)
-    with _open(artifact, backend) as session, ExitStack() as stack:
+    with open_verified(artifact, backend) as session, ExitStack() as stack:
         manifest = session.artifact.manifest
         pipeline = Pipeline(session, false_alarms_per_day=false_alarms_per_day)
         source = stack.enter_context(SerialSource(port, baud_rate))
@@ -103,25 +96,9 @@ def run(
         _watch(pipeline, source, readings, sinks)
 
 
-def _open(artifact: Path, backend: str) -> Session:
-    """Loads an artifact and makes sure that it computes here what it computed when made."""
-    from edgelstm.session import load
-
-    with quiet_runtime():
-        session = load(artifact, backend=backend)
-    if (step := session.verify()) is not None:
-        raise ArtifactError(
-            f"{artifact} does not give its golden vectors on this machine (first at step {step}): "
-            f"the runtime {session.backend} computes something else."
-        )
-    return session
-
-
 def _watch(
     pipeline: Pipeline, source: SerialSource, readings: Iterable[Reading], sinks: Sequence[Sink]
 ) -> None:
-    from edgelstm.commands.watching import watch
-
     latency = LatencyHistogram()
     status, next_status = LiveLine(), 0.0
 

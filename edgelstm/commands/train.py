@@ -39,8 +39,7 @@ def train(csv: Path, output: Path, units: int, seed: int, force: bool, **reading
     check_output(output, force=force, suffix=".keras")
     recording = read_recording(csv, **reading)
     recording.need(MIN_TRAINING_READINGS, "training")
-    progress = ProgressLine()
-    try:
+    with ProgressLine() as progress:
         summary = run_isolated(
             train_to_file,
             recording,
@@ -50,8 +49,6 @@ def train(csv: Path, output: Path, units: int, seed: int, force: bool, **reading
             force=force,
             on_progress=progress,
         )
-    finally:
-        progress.done()
     click.echo(
         f"Trained on {len(recording):,} readings of {', '.join(recording.channels)} "
         f"({summary.parameters:,} parameters, {summary.iterations} iterations of the LSTM)."

@@ -5,12 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from edgelstm.errors import ConfigurationError
+from edgelstm.commands.console import quiet_runtime
+from edgelstm.errors import ArtifactError, ConfigurationError
 from edgelstm.latency import LatencyHistogram
 from edgelstm.manifest import Manifest
 from edgelstm.pipeline import Pipeline, Verdict
 from edgelstm.reading import Reading
+from edgelstm.session import Session, load
+
+
+def open_verified(artifact: Path, backend: str = "auto") -> Session:
+    """Loads an artifact and makes sure that it computes here what it computed when made.
+
+    Raises:
+        ArtifactError: it is no artifact, is damaged, or its golden vectors do not hold here.
+        MissingDependencyError: no backend is installed.
+        BackendError: the backend cannot run the model.
+    """
+    with quiet_runtime():
+        session = load(artifact, backend=backend)
+    if (step := session.verify()) is not None:
+        raise ArtifactError(
+            f"{artifact} does not give its golden vectors on this machine (first at step {step}): "
+            f"the runtime {session.backend} computes something else."
+        )
+    return session
 
 
 def in_model_order(

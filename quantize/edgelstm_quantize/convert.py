@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -57,7 +58,7 @@ def quantize(
     the rest.
 
     Args:
-        model: a path (`.keras`, `.h5`) or a live Keras model that streams, see `build_step_graph`.
+        model: a path (`.keras`, `.h5`) or a live Keras model that streams, see `as_sequence_model`.
         calibration: readings of the model's channels, in order, at least 250. For a model made by
             `train`, its channels are found by name.
         recipe: a name from `edgelstm_quantize.recipes.RECIPES`.
@@ -79,8 +80,8 @@ def quantize(
     record = None
     if isinstance(model, (str, Path)):
         model, record = keras_files.load(Path(model))
-    whole = as_sequence_model(model).model
-    graph = build_step_graph(model)
+    sequence = as_sequence_model(model)
+    graph = build_step_graph(sequence)
     if record:
         calibration = calibration.with_channels(record.channels)
     calibration.need(MIN_CALIBRATION_READINGS, "calibration")
@@ -90,12 +91,10 @@ def quantize(
 
     on_progress("converting to TFLite", 0, 1)
     float_model = _to_tflite(graph)
-    ranges = record_ranges(
-        float_model,
-        graph.states,
-        excursions(z[:held_out], graph.clip),
-        on_progress,
-    )
+    ranges = {}
+    if chosen.needs_ranges:
+        sequences = excursions(z[:held_out], graph.clip)
+        ranges = record_ranges(float_model, graph.states, sequences, on_progress)
     quantized = apply_recipe(chosen, float_model, graph.states, ranges)
 
     if horizon is None:
@@ -106,11 +105,12 @@ def quantize(
     draft = Artifact(manifest, quantized.flatbuffer, Golden(np.empty(0, np.float32), np.empty(0)))
 
     on_progress("measuring fidelity", 0, 1)
+    run_whole = _runner(sequence.model)
     with Session(draft) as session:
         golden = _golden(session, calibration)
-        tolerance = _golden_tolerance(chosen, golden, _run_whole(whole, golden.x), manifest)
+        tolerance = _golden_tolerance(chosen, golden, run_whole(golden.x), manifest)
         ours = np.array([session.step(x) for x in calibration.values])
-    reference = _run_whole(whole, calibration.values)
+    reference = run_whole(calibration.values)
     detection, score_change = None, None
     if horizon:
         detection, score_change = _detection(
@@ -130,11 +130,17 @@ def quantize(
     )
 
 
-def _run_whole(model: Any, values: NDArray[Any]) -> NDArray[np.float64]:
-    """What the Keras model gives for a whole recording, (steps, targets)."""
-    forward = tf.function(lambda x: model(x, training=False))  # eagerly it takes seconds
-    y: NDArray[np.float64] = forward(tf.constant(values[None], tf.float32)).numpy()[0]
-    return y.astype(np.float64)
+def _runner(model: Any) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+    """A function from readings, (steps, channels), to what the Keras model gives for them."""
+    # Eagerly it would take seconds; with the length left open it is traced once.
+    shape = tf.TensorSpec(model.inputs[0].shape, tf.float32)
+    forward = tf.function(lambda x: model(x, training=False), input_signature=[shape])
+
+    def run(values: NDArray[Any]) -> NDArray[np.float64]:
+        y: NDArray[Any] = forward(tf.constant(values[None], tf.float32)).numpy()[0]
+        return y.astype(np.float64)
+
+    return run
 
 
 def _check_channels(recording: Recording, graph: StepGraph) -> None:
@@ -215,9 +221,7 @@ def _manifest(
 
 def _golden(session: Session, recording: Recording) -> Golden:
     x = recording.values[-_GOLDEN_STEPS:].astype(np.float32)
-    y = [session.step_raw(session.to_raw(row.astype(np.float64))) for row in x]
-    session.reset()
-    return Golden(x, np.array(y))
+    return Golden(x, np.array(session.replay(x)))
 
 
 def _golden_tolerance(

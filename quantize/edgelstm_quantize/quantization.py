@@ -40,12 +40,12 @@ def apply_recipe(
         recipe: one of `RECIPES`.
         float_model: the TFLite model.
         states: the states of the step graph.
-        ranges: of every activation, from `record_ranges`.
+        ranges: of every activation, from `record_ranges`; for a recipe that needs them.
 
     Raises:
         ConversionError: a guard found the quantised graph to be wrong.
     """
-    if recipe.dtype == "float32":
+    if not recipe.needs_ranges:
         return _describe(float_model, states)
     graph = _describe(_quantize_int8(float_model, ranges), states)
     loose = [pair for pair in graph.states if not _same_quantization(pair)]

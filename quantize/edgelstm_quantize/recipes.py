@@ -25,6 +25,11 @@ class Recipe:
     largest_error: float
     rounding: float
 
+    @property
+    def needs_ranges(self) -> bool:
+        """Whether activations are quantised, so that their ranges must be recorded."""
+        return self.dtype != "float32"
+
 
 RECIPES = {
     "int8": Recipe("int8", "int8", largest_error=0.1, rounding=1),

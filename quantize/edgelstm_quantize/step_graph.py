@@ -205,17 +205,12 @@ class _Rim:
     removed: set[int] = field(default_factory=set)
 
 
-def build_step_graph(model: keras.Model) -> StepGraph:
-    """Builds the step graph of a Keras model that streams.
-
-    Args:
-        model: a built `Sequential` or functional model with one input (batch, time, channels) and
-            one output (batch, time, targets).
+def build_step_graph(sequence: SequenceModel) -> StepGraph:
+    """Builds the step graph of a model that streams.
 
     Raises:
-        ModelError: the model is of another form, or a layer needs more than one step at a time.
+        ModelError: a layer needs more than one step at a time.
     """
-    sequence = as_sequence_model(model)
     _refuse_what_cannot_stream(sequence)
     channels = int(sequence.model.inputs[0].shape[2])
     rim = _find_rim(sequence)
@@ -286,6 +281,10 @@ def _trace(
 
 def as_sequence_model(model: keras.Model) -> SequenceModel:
     """The same layers as a functional model that takes one sequence of any length.
+
+    Args:
+        model: a built `Sequential` or functional model with one input (batch, time, channels) and
+            one output (batch, time, targets).
 
     Raises:
         ModelError: the model is of another form.

@@ -37,9 +37,9 @@ def test_devices_are_listed() -> None:
     ("text", "message"),
     [
         ("title = ", "is not TOML"),
-        (TEXT.replace("source", "sauce"), "misses the entry 'source'"),
-        (TEXT + 'colour = "green"', "unknown entry 'colour'"),
-        (TEXT.replace('"aarch64"', "64"), "architecture = 64, which is not of type str"),
+        (TEXT.replace("source", "sauce"), "misses the field 'source'"),
+        (TEXT + 'colour = "green"', "unknown field 'colour'"),
+        (TEXT.replace('"aarch64"', "64"), "architecture is 64, which is not of type str"),
     ],
 )
 def test_bad_profiles_are_refused(text: str, message: str) -> None:
