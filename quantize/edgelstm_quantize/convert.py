@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +29,7 @@ from edgelstm_quantize import keras_files
 from edgelstm_quantize.calibration import excursions, record_ranges
 from edgelstm_quantize.detection import calibrate_detection, scores
 from edgelstm_quantize.fidelity import compare, relative_change
+from edgelstm_quantize.forward import forward
 from edgelstm_quantize.limits import MIN_CALIBRATION_READINGS
 from edgelstm_quantize.progress import Progress, silent
 from edgelstm_quantize.quantization import QuantizedGraph, apply_recipe
@@ -105,7 +105,7 @@ def quantize(
     draft = Artifact(manifest, quantized.flatbuffer, Golden(np.empty(0, np.float32), np.empty(0)))
 
     on_progress("measuring fidelity", 0, 1)
-    run_whole = _runner(sequence.model)
+    run_whole = forward(sequence.model)
     with Session(draft) as session:
         golden = _golden(session, calibration)
         tolerance = _golden_tolerance(chosen, golden, run_whole(golden.x), manifest)
@@ -128,19 +128,6 @@ def quantize(
         quantized.flatbuffer,
         golden,
     )
-
-
-def _runner(model: Any) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
-    """A function from readings, (steps, channels), to what the Keras model gives for them."""
-    # Eagerly it would take seconds; with the length left open it is traced once.
-    shape = tf.TensorSpec(model.inputs[0].shape, tf.float32)
-    forward = tf.function(lambda x: model(x, training=False), input_signature=[shape])
-
-    def run(values: NDArray[Any]) -> NDArray[np.float64]:
-        y: NDArray[Any] = forward(tf.constant(values[None], tf.float32)).numpy()[0]
-        return y.astype(np.float64)
-
-    return run
 
 
 def _check_channels(recording: Recording, graph: StepGraph) -> None:

@@ -27,6 +27,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgelstm.recording import Recording
+from edgelstm_quantize.forward import forward, open_signature
 from edgelstm_quantize.keras_files import TrainingRecord, fingerprint
 from edgelstm_quantize.limits import MIN_TRAINING_READINGS
 from edgelstm_quantize.progress import Progress, silent
@@ -204,8 +205,9 @@ class _Trainer:
         self._optimizer.build(model.trainable_variables)
         self._fresh = [v.numpy() for v in self._optimizer.variables]
         self._crop = min(_CROP, len(inputs) // (2 * _FOLDS))
-        self._step = tf.function(self._train_step)
-        self._forward = tf.function(lambda x: model(x, training=False))
+        crops = open_signature(_BATCH, inputs.shape[1])
+        self._step = tf.function(self._train_step, input_signature=[crops, crops])
+        self._forward = forward(model)
 
     def _train_step(self, x: Any, y: Any) -> None:
         with tf.GradientTape() as tape:
@@ -256,7 +258,7 @@ class _Trainer:
 
     def _forecast(self) -> NDArray[np.float64]:
         """The forecast for each reading, made at the reading before; NaN for the first."""
-        y = self._forward(self._inputs[None]).numpy()[0].astype(np.float64)
+        y = self._forward(self._inputs)
         return np.concatenate([np.full((1, y.shape[1]), np.nan), y[:-1]])
 
     def _error(self, forecast: NDArray[np.float64], held_out: slice | None) -> float:

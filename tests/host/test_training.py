@@ -133,3 +133,18 @@ def test_the_model_works_as_far_out_as_it_clips(trained: Trained, recording: Rec
             y = session.step(mean + 6 * std)
     expected = trained.model((np.ones((1, 30, 2)) * (mean + 6 * std)).astype(np.float32))
     assert (y - mean) / std == pytest.approx((expected.numpy()[0, -1] - mean) / std, abs=0.3)
+
+
+def test_one_channel_is_forecast_as_an_eager_call_does(recording: Recording) -> None:
+    """TensorFlow's graph remapper gets one-channel convolutions of a fixed length wrong."""
+    z = recording.values[:, :1]
+    z = (z - z.mean()) / z.std()
+    core = training._build(1, 4)
+    core.get_layer("linear").set_weights([training._ridge(z, np.ones(600, bool))])
+    trainer = training._Trainer(core, z, z, np.zeros(1))
+    eager = np.asarray(core(z[None].astype(np.float32)))[0]
+    np.testing.assert_allclose(trainer._forecast()[1:], eager[:-1], atol=1e-6)
+
+    one = Recording("one", ("p",), recording.timestamps, recording.values[:, :1], 2.0)
+    fidelity = quantize(train(one, units=4).model, one, recipe="float32").manifest.fidelity
+    assert fidelity.relative_error < 1e-5
