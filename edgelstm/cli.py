@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import edgelstm
+from edgelstm.commands.compare import compare
 from edgelstm.commands.demo import demo
 from edgelstm.commands.devices import devices
 from edgelstm.commands.inspect import inspect
@@ -47,5 +48,5 @@ def main() -> None:
     """
 
 
-for _command in (demo, train, quantize, inspect, run, simulate, devices):
+for _command in (demo, train, quantize, inspect, compare, run, simulate, devices):
     main.add_command(_command)

@@ -54,3 +54,10 @@ class OutputExistsError(EdgelstmError, FileExistsError):
 
 class MissingDependencyError(EdgelstmError, ImportError):
     """An optional package is not installed; the message has the pip command."""
+
+
+class CalibrationWarning(UserWarning):
+    """Calibration data will do, but more or other data would give a better model.
+
+    A warning, no error: it is shown by `warnings.warn` to those who use edgelstm as a library.
+    """

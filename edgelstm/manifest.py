@@ -10,17 +10,26 @@ from dataclasses import dataclass
 from edgelstm.errors import ArtifactError
 from edgelstm.strict import build
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One input channel or one target: `normalised = (physical - mean) / std`."""
+    """One input channel or one target: `normalised = (physical - mean) / std`.
+
+    Attributes:
+        name: of the channel.
+        unit: of its physical values, or "".
+        mean: see above.
+        std: see above.
+        tokens: for a channel of tokens: how many there are (0, 1, ..., tokens - 1); else None.
+    """
 
     name: str
     unit: str
     mean: float
     std: float
+    tokens: int | None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
@@ -32,11 +41,11 @@ class Channel:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor of the step graph's signature.
+    """A tensor of the graph's signature.
 
     Attributes:
         name: its name in the signature.
-        dtype: "int8" or "float32".
+        dtype: "int8", "int16", "int32" (tokens) or "float32".
         shape: with the batch axis in front.
         scale: `real = (raw - zero_point) * scale`; 0 for a float tensor.
         zero_point: the raw value of 0; 0 for a float tensor.
@@ -50,6 +59,32 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Port:
+    """One input or one output of the graph.
+
+    Attributes:
+        channels: what it carries at each step, in order.
+        clip: bound on |normalised value| that the session keeps, or None.
+        scaling: "session": the session normalises, and the graph takes or gives normalised values;
+            "graph": the graph itself takes or gives physical units.
+        tensor: its tensor, (1, channels), and for a window (1, window, channels); of tokens (1,)
+            and (1, window). Of an output of any shape, its values in a row are the channels.
+    """
+
+    channels: tuple[Channel, ...]
+    clip: float | None
+    scaling: str
+    tensor: TensorSpec
+
+    def __post_init__(self) -> None:
+        if self.scaling not in ("session", "graph"):
+            raise ArtifactError(
+                f"The manifest says that {self.tensor.name!r} is scaled by {self.scaling!r}; "
+                "this edgelstm knows 'session' and 'graph'."
+            )
+
+
+@dataclass(frozen=True)
 class StatePair:
     """A state goes in as `input` and comes out as `output`; both share their quantisation."""
 
@@ -58,21 +93,35 @@ class StatePair:
 
 
 @dataclass(frozen=True)
+class Operation:
+    """An operation that the graph uses: its TFLite name and version, and how often."""
+
+    name: str
+    version: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Fidelity:
     """How far the quantised model is from the Keras model, measured statefully on held-out time.
 
+    Errors are relative to the root mean square of the Keras model's output: for a model that
+    scales its output back (`Normalization(invert=True)`) of the output before that, so that an
+    offset does not make errors look small. Of several outputs the worst counts.
+
     Attributes:
         steps: number of steps compared.
-        relative_error: mean |quantised - Keras|, in standard deviations of the Keras output.
-        worst_drift: the same error over the worst tenth of the run (consecutive steps), so that
-            an error that grows with time shows.
+        relative_error: mean |quantised - Keras| / rms(Keras).
+        max_error: largest |quantised - Keras| / rms(Keras).
+        drift: relative error of the last tenth of the steps over that of the first.
         correlation: of both outputs, the lowest of the targets; None for a constant output.
         score_change: mean relative change of the anomaly score; None without a detection.
     """
 
     steps: int
     relative_error: float
-    worst_drift: float
+    max_error: float
+    drift: float
     correlation: float | None
     score_change: float | None
 
@@ -111,22 +160,24 @@ class Manifest:
         name: of the model.
         sha256: of the flatbuffer, the first `flatbuffer_bytes` bytes of the file.
         flatbuffer_bytes: length of the flatbuffer; the ZIP archive follows it.
-        mode: "stream": one step per reading.
+        mode: "stream": one step per reading; "window": a run over the last `window` readings.
+        window: readings in a window; None for a stream.
+        hop: readings from one run to the next; 1 for a stream.
         recipe: how it was quantised.
-        channels: the inputs, in order, with the scaling that turns them into graph inputs.
-        clip: bound on |normalised input|, or None.
-        targets: the outputs, in order; named like the channels that they forecast.
+        inputs: what goes in, in the model's order.
+        outputs: what comes out, in the model's order; the channels of a forecast are named like
+            those that it forecasts.
         horizon: how many steps ahead the outputs are a forecast; 0 when they are no forecast.
         sample_period: seconds between two readings.
-        warm_up: steps after a reset without alerts.
-        input: the tensor that takes the reading.
-        output: the tensor that gives the targets.
+        warm_up: steps (runs, of a window) after a reset without alerts.
         states: the states, each in and out.
-        operations: builtin operations of the graph, sorted.
+        operations: of the graph, sorted by name.
+        runtimes: the lowest release of each runtime package that computes it correctly, as far
+            as tried (docs/decisions/0009); a runtime that does not is left out.
         fidelity: against the Keras model.
         detection: calibration of scorer and threshold; None when the model forecasts nothing.
-        golden_tolerance: by how many raw units a replay of the golden vectors may differ (LSB for
-            integers, absolute for float32).
+        golden_tolerance: by how many raw units of each target a replay of the golden vectors may
+            differ (LSB for integers, physical or normalised units for floats), (targets,).
         versions: of everything used to make the artifact.
         created: UTC time, ISO 8601.
     """
@@ -136,28 +187,54 @@ class Manifest:
     sha256: str
     flatbuffer_bytes: int
     mode: str
+    window: int | None
+    hop: int
     recipe: str
-    channels: tuple[Channel, ...]
-    clip: float | None
-    targets: tuple[Channel, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     horizon: int
     sample_period: float
     warm_up: int
-    input: TensorSpec
-    output: TensorSpec
     states: tuple[StatePair, ...]
-    operations: tuple[str, ...]
+    operations: tuple[Operation, ...]
+    runtimes: dict[str, str]
     fidelity: Fidelity
     detection: Detection | None
-    golden_tolerance: float
+    golden_tolerance: tuple[float, ...]
     versions: dict[str, str]
     created: str
 
     def __post_init__(self) -> None:
         if not (self.channels and self.targets):
             raise ArtifactError("The manifest names no channels or no targets.")
+        if self.mode not in ("stream", "window"):
+            raise ArtifactError(f"The manifest has the mode {self.mode!r}, which is unknown.")
+        if self.mode == "stream":
+            fits = self.window is None and self.hop == 1
+        else:
+            fits = self.window is not None and self.window > 0 and self.hop > 0
+        if not fits:
+            raise ArtifactError(
+                f"The manifest has the mode {self.mode!r} with a window of {self.window} readings "
+                f"and a hop of {self.hop}."
+            )
         if not 0 < self.sample_period < math.inf:
             raise ArtifactError(f"The manifest has a sample period of {self.sample_period} s.")
+        if len(self.golden_tolerance) != len(self.targets):
+            raise ArtifactError(
+                f"The manifest has {len(self.golden_tolerance)} golden tolerances for "
+                f"{len(self.targets)} targets."
+            )
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels of all inputs, in order: what a reading holds."""
+        return tuple(channel for port in self.inputs for channel in port.channels)
+
+    @property
+    def targets(self) -> tuple[Channel, ...]:
+        """The channels of all outputs, in order: what a step gives."""
+        return tuple(channel for port in self.outputs for channel in port.channels)
 
     def to_json(self) -> str:
         """The manifest as indented JSON with sorted keys."""

@@ -1,7 +1,8 @@
 """`Pipeline`: reading -> step -> residual -> score -> threshold -> alert, one reading at a time.
 
-The forecast made at one reading is compared with the next: a score at t never sees t + 1. The
-pipeline also owns the rules for what a forecast is worth after an interruption:
+The forecast made at one reading is compared with the next: a score at t never sees t + 1. A window
+artifact forecasts only when it runs, so only the reading after a run gets a score. The pipeline
+also owns the rules for what a forecast is worth after an interruption:
 
 - a reading that misses a value (not finite) is not stepped and leaves a gap;
 - after a short gap the forecast was for another time: that reading gets no score;
@@ -95,12 +96,13 @@ class Pipeline:
         self._scorer = Scorer(detection.residual_scale, detection.span)
         self._threshold = Threshold(
             Tail(detection.tail_start, detection.tail_scale),
-            readings_per_false_alarm(self.budget, manifest.sample_period),
+            # What counts is how often there is a score: once in a hop.
+            readings_per_false_alarm(self.budget, manifest.sample_period * manifest.hop),
         )
         self._rule = AlertRule(detection.span)
         self._forecast: NDArray[np.float64] | None = None
         self._last: Reading | None = None
-        self._steps = 0
+        self._runs = 0
 
     @property
     def open_alert(self) -> Alert | None:
@@ -127,14 +129,14 @@ class Pipeline:
         predicted = self._forecast
         self._forecast = self.session.step(reading.values)
         self._last = reading
-        self._steps += 1
+        self._runs += self._forecast is not None
         if predicted is None:
             return Verdict(reading)
 
         observed = np.array([reading.values[i] for i in self._targets])
         score = self._scorer.update(observed - predicted)
         self.counters.scored += 1
-        if self._steps <= self._warm_up:
+        if self._runs <= self._warm_up:
             return Verdict(reading, predicted, score)
         judgement = self._threshold.update(score)
         event, alert = self._rule.update(reading.timestamp, score, judgement.exceeded) or (
@@ -152,7 +154,7 @@ class Pipeline:
             self.session.reset()
             self._scorer.reset()
             self._forecast = None
-            self._steps = 0
+            self._runs = 0
         elif missing:
             self.counters.gaps += 1
             self._forecast = None

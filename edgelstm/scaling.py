@@ -6,13 +6,13 @@ both affine, and so is their composition: one multiplication and one addition pe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelstm.manifest import Channel, TensorSpec
+from edgelstm.errors import ConfigurationError
+from edgelstm.manifest import Port
 
 # In standard deviations, for a model that sets no bound itself: a broken sensor's 1e38 would make
 # the states of a float model infinite, and then NaN for ever.
@@ -20,30 +20,44 @@ _LARGEST_INPUT = 1e6
 
 
 class InputScaling:
-    """Physical units, float64 (channels,), to raw values of the input tensor.
+    """Physical units, float64 (channels,), to raw values of an input tensor.
+
+    A port whose graph scales itself passes through, and so do tokens. An integer type rounds half
+    to even and saturates; where the port has no clip, a million standard deviations bound it.
 
     Args:
-        channels: mean and std of each input.
-        clip: bound on |normalised value|, or None for a million.
-        tensor: the input tensor; an integer type rounds half to even and saturates.
+        port: an input.
     """
 
-    def __init__(self, channels: Sequence[Channel], clip: float | None, tensor: TensorSpec) -> None:
-        mean, std = _statistics(channels)
+    def __init__(self, port: Port) -> None:
+        tensor = port.tensor
+        mean, std = _applied(port)
         scale = tensor.scale or 1.0
         self._gain = 1 / (std * scale)
         self._offset = tensor.zero_point - mean * self._gain
         self._dtype = np.dtype(tensor.dtype)
         self._integer = tensor.scale != 0
-        bound = (_LARGEST_INPUT if clip is None else clip) / scale
-        self._low, self._high = tensor.zero_point - bound, tensor.zero_point + bound
+        bound = (_LARGEST_INPUT if port.clip is None else port.clip) / scale
+        self._low: Any = tensor.zero_point - bound
+        self._high: Any = tensor.zero_point + bound
         if self._integer:
             limits = np.iinfo(self._dtype)
             self._low = max(self._low, limits.min)
             self._high = min(self._high, limits.max)
+        elif port.scaling == "graph":  # the graph clips itself, in its own units
+            middle, spread = _statistics(port)
+            self._low = middle - _LARGEST_INPUT * spread
+            self._high = middle + _LARGEST_INPUT * spread
+        self._tokens = [c.tokens for c in port.channels if c.tokens is not None]
 
     def __call__(self, x: NDArray[np.float64]) -> NDArray[Any]:
-        """Scales values whose last axis is the channels."""
+        """Scales values whose last axis is the channels.
+
+        Raises:
+            ConfigurationError: a token is none.
+        """
+        if self._tokens:
+            return self._check_tokens(x)
         raw = x * self._gain
         raw += self._offset
         np.maximum(raw, self._low, out=raw)
@@ -52,20 +66,27 @@ class InputScaling:
             np.rint(raw, out=raw)
         return raw.astype(self._dtype)
 
+    def _check_tokens(self, x: NDArray[np.float64]) -> NDArray[Any]:
+        if ((x < 0) | (x >= self._tokens) | (x != np.rint(x))).any():
+            raise ConfigurationError(
+                f"A reading has the tokens {x.tolist()}; this model knows whole numbers from 0 to "
+                f"{max(self._tokens) - 1}."
+            )
+        return x.astype(self._dtype)
+
 
 class OutputScaling:
-    """Raw values of the output tensor to physical units, float64 (targets,).
+    """Raw values of an output tensor to physical units, float64 (targets,).
 
     Args:
-        targets: mean and std of each output.
-        tensor: the output tensor.
+        port: an output.
     """
 
-    def __init__(self, targets: Sequence[Channel], tensor: TensorSpec) -> None:
-        mean, std = _statistics(targets)
-        self.unit = std * (tensor.scale or 1.0)
+    def __init__(self, port: Port) -> None:
+        mean, std = _applied(port)
+        self.unit = std * (port.tensor.scale or 1.0)
         """What one raw unit is worth in physical units, (targets,)."""
-        self._offset = mean - tensor.zero_point * self.unit
+        self._offset = mean - port.tensor.zero_point * self.unit
 
     def __call__(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Scales values whose last axis is the targets."""
@@ -74,5 +95,12 @@ class OutputScaling:
         return y
 
 
-def _statistics(channels: Sequence[Channel]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return np.array([c.mean for c in channels]), np.array([c.std for c in channels])
+def _applied(port: Port) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and std that the session applies, (channels,) each."""
+    if port.scaling == "graph":
+        return np.zeros(len(port.channels)), np.ones(len(port.channels))
+    return _statistics(port)
+
+
+def _statistics(port: Port) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.array([c.mean for c in port.channels]), np.array([c.std for c in port.channels])

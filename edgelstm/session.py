@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,17 +12,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgelstm.artifact import Artifact
-from edgelstm.backends import Graph, open_graph
-from edgelstm.errors import ArtifactError, ConfigurationError
+from edgelstm.backends import RUNTIME_PACKAGES, Graph, open_graph
+from edgelstm.errors import BackendError, ConfigurationError
+from edgelstm.manifest import Manifest
 from edgelstm.scaling import InputScaling, OutputScaling
+from edgelstm.windows import ANOTHER_MODEL, Windows
+
+
+_CLOSED = "This session is closed; load the artifact again."
 
 
 class Session:
-    """Steps an artifact statefully.
+    """Steps an artifact, one reading at a time, and keeps what it remembers.
 
-    States are zero at the start and after `reset`. Between two steps the raw states are copied
-    from the graph's outputs to its inputs: they share their quantisation, so nothing is rounded
-    a second time.
+    A streaming artifact has states, which are zero at the start and after `reset`. Between two
+    steps the raw states are copied from the graph's outputs to its inputs: they share their
+    quantisation, so nothing is rounded a second time. A window artifact remembers its last
+    readings, and runs when they fill its window, then every `hop` readings.
 
     Args:
         artifact: a checked artifact, see `Artifact.read`.
@@ -30,21 +37,25 @@ class Session:
 
     Raises:
         MissingDependencyError: no backend is installed.
-        BackendError: the backend cannot run the model.
+        BackendError: the backend cannot run the model, or would compute it wrongly.
     """
 
     def __init__(self, artifact: Artifact, *, backend: str = "auto", threads: int = 1) -> None:
         self.artifact = artifact
         manifest = artifact.manifest
-        if manifest.mode != "stream":
-            raise ArtifactError(f"This edgelstm runs stream artifacts, not mode {manifest.mode!r}.")
         self._graph: Graph = open_graph(artifact.flatbuffer, backend, threads)
+        _require_right_numbers(manifest, self._graph.backend)
         self._pairs = [(pair.output.name, pair.input.name) for pair in manifest.states]
         self._states = [pair.input for pair in manifest.states]
-        self._input, self._output = manifest.input.name, manifest.output.name
-        self._scale_input = InputScaling(manifest.channels, manifest.clip, manifest.input)
-        self._scale_output = OutputScaling(manifest.targets, manifest.output)
+        self._inputs = [port.tensor.name for port in manifest.inputs]
+        self._outputs = [port.tensor.name for port in manifest.outputs]
+        self._scale_inputs = [InputScaling(port) for port in manifest.inputs]
+        self._scale_outputs = [OutputScaling(port) for port in manifest.outputs]
         self._shape = (len(manifest.channels),)
+        self._columns = _columns([port.channels for port in manifest.inputs])
+        self._windows: Windows | _Closed | None = (
+            Windows(manifest.inputs, manifest.window, manifest.hop) if manifest.window else None
+        )
         self._initial: dict[str, NDArray[Any]] = {}
         self._fresh = True
         self.reset()
@@ -54,42 +65,87 @@ class Session:
         """The name of the backend in use."""
         return self._graph.backend
 
-    def step(self, x: ArrayLike) -> NDArray[np.float64]:
-        """Runs one step.
+    def step(self, x: ArrayLike) -> NDArray[np.float64] | None:
+        """Takes one reading and runs one step.
 
         Args:
-            x: one reading, shape (channels,), physical units.
+            x: one reading, shape (channels,), physical units; the channels of several inputs one
+                after the other.
 
         Returns:
-            The outputs after this reading, shape (targets,), physical units.
+            The outputs after this reading, shape (targets,), physical units, those of several
+            outputs one after the other. None where a window is not full, or not yet due again.
 
         Raises:
             ConfigurationError: `x` has another shape, or a value is not finite. The states are
                 as before.
         """
-        return self._scale_output(self.step_raw(self.to_raw(np.asarray(x, np.float64))))
+        raw = self.step_raw(self.to_raw(np.asarray(x, np.float64)))
+        if raw is None:
+            return None
+        if len(raw) == 1:
+            return self._scale_outputs[0](raw[0])
+        return np.concatenate([f(y) for f, y in zip(self._scale_outputs, raw, strict=True)])
 
-    def step_raw(self, x: NDArray[Any]) -> NDArray[Any]:
+    def step_named(self, x: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]] | None:
+        """Like `step`, for models of several inputs or outputs.
+
+        Args:
+            x: the values of each input by its name, each of shape (channels,), physical units.
+
+        Returns:
+            The values of each output by its name; None where `step` gives None.
+
+        Raises:
+            ConfigurationError: an input is missing or unknown, or as for `step`.
+        """
+        if x.keys() != set(self._inputs):
+            raise ConfigurationError(
+                f"This model has the inputs {', '.join(self._inputs)}, and was given "
+                f"{', '.join(map(repr, x)) or 'none'}."
+            )
+        parts = [np.atleast_1d(np.asarray(x[name], np.float64)) for name in self._inputs]
+        for name, part, columns in zip(self._inputs, parts, self._columns, strict=True):
+            shape = (columns.stop - columns.start,)
+            if part.shape != shape:
+                raise ConfigurationError(
+                    f"A reading of {name} has the shape {part.shape}; this model takes {shape}."
+                )
+        raw = self.step_raw(self.to_raw(np.concatenate(parts)))
+        if raw is None:
+            return None
+        return {
+            name: f(y)
+            for name, f, y in zip(self._outputs, self._scale_outputs, raw, strict=True)
+        }
+
+    def step_raw(self, x: Sequence[NDArray[Any]]) -> list[NDArray[Any]] | None:
         """Runs one step on the graph's own values: raw (quantised) in, raw out.
 
         Args:
-            x: shape (channels,), of the input tensor's dtype.
+            x: for each input an array of shape (channels,), of the tensor's dtype.
 
         Returns:
-            shape (targets,), of the output tensor's dtype.
+            For each output an array of shape (targets,), of the tensor's dtype; None where `step`
+            gives None.
         """
         graph = self._graph
+        if self._windows:
+            if not self._windows.push(x):
+                return None
+            x = self._windows.arrays
         if self._fresh:
             self._fresh = False
         else:
             for output, name in self._pairs:
                 graph.carry(output, name)
-        graph.write(self._input, x)
+        for name, value in zip(self._inputs, x, strict=True):
+            graph.write(name, value)
         graph.invoke()
-        return graph.read(self._output).reshape(-1)
+        return [graph.read(name).reshape(-1) for name in self._outputs]
 
-    def to_raw(self, x: NDArray[np.float64]) -> NDArray[Any]:
-        """One reading, (channels,), physical units, as the graph's own values.
+    def to_raw(self, x: NDArray[np.float64]) -> list[NDArray[Any]]:
+        """One reading, (channels,), physical units, as the graph's own values for each input.
 
         Raises:
             ConfigurationError: `x` has another shape, or a value is not finite.
@@ -100,18 +156,25 @@ class Session:
             )
         if not np.isfinite(x).all():
             raise ConfigurationError(f"A reading has a value that is not finite: {x.tolist()}.")
-        return self._scale_input(x)
+        return [f(x[part]) for f, part in zip(self._scale_inputs, self._columns, strict=True)]
 
     def reset(self) -> None:
-        """Sets every state to zero, as at the start."""
-        self.state = {
+        """Sets every state to zero and empties the window, as at the start."""
+        zero = {
             s.name: np.full(s.shape, s.zero_point, s.dtype)  # the raw value that stands for 0
             for s in self._states
         }
+        self.state = zero | (self._windows.empty() if self._windows else {})
 
     @property
     def state(self) -> dict[str, NDArray[Any]]:
-        """The raw states after the last step, by name: a copy, which can be set again later."""
+        """What is remembered after the last step, by name: a copy, which can be set again later.
+
+        The raw states of a stream; of a window the raw readings in it, and under "due" in how many
+        readings it runs.
+        """
+        if self._windows:
+            return self._windows.state
         if self._fresh:
             return {name: value.copy() for name, value in self._initial.items()}
         return {
@@ -121,10 +184,13 @@ class Session:
 
     @state.setter
     def state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        if self._windows:
+            self._windows.state = dict(state)
+            return
         if state.keys() != {s.name for s in self._states} or any(
             state[s.name].shape != s.shape or state[s.name].dtype != s.dtype for s in self._states
         ):
-            raise ConfigurationError("This state belongs to another model.")
+            raise ConfigurationError(ANOTHER_MODEL)
         self._initial = {name: value.copy() for name, value in state.items()}
         for name, value in self._initial.items():
             self._graph.write(name, value)
@@ -137,12 +203,13 @@ class Session:
             readings: physical units, (steps, channels).
 
         Returns:
-            The raw outputs, each (targets,), of the output tensor's dtype.
+            The raw outputs of every run, each (targets,), of the output tensors' dtype.
         """
         before = self.state
         self.reset()
         try:
-            return [self.step_raw(self.to_raw(x.astype(np.float64))) for x in readings]
+            runs = (self.step_raw(self.to_raw(x.astype(np.float64))) for x in readings)
+            return [np.concatenate(raw) for raw in runs if raw is not None]
         finally:
             self.state = before
 
@@ -150,10 +217,11 @@ class Session:
         """Replays the artifact's golden vectors; the states are as before afterwards.
 
         Returns:
-            The first step whose output differs by more than the manifest's tolerance; None when
+            The first run whose output differs by more than the manifest's tolerance; None when
             all hold.
         """
-        golden, tolerance = self.artifact.golden, self.artifact.manifest.golden_tolerance
+        golden = self.artifact.golden
+        tolerance = np.array(self.artifact.manifest.golden_tolerance)
         for i, (raw, y) in enumerate(zip(self.replay(golden.x), golden.y, strict=True)):
             if not (np.abs(raw.astype(np.float64) - y) <= tolerance).all():  # NaN is neither
                 return i
@@ -161,7 +229,7 @@ class Session:
 
     def close(self) -> None:
         """Lets go of the interpreter; may be called twice. The session cannot be used again."""
-        self._graph = _Closed()
+        self._graph = self._windows = _Closed()
 
     def __enter__(self) -> Session:
         return self
@@ -175,13 +243,33 @@ class Session:
         self.close()
 
 
+def _columns(groups: Sequence[Sequence[Any]]) -> list[slice]:
+    """Where the channels of each input lie in a reading."""
+    ends = np.cumsum([0, *map(len, groups)]).tolist()
+    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+
+
+def _require_right_numbers(manifest: Manifest, backend: str) -> None:
+    """Refuses a runtime that would load the model and compute it wrongly."""
+    package = RUNTIME_PACKAGES.get(backend)
+    if package and package not in manifest.runtimes:
+        known = ", ".join(f"{name} {version}" for name, version in manifest.runtimes.items())
+        raise BackendError(
+            f"{package} loads this model ({manifest.recipe}) but computes it wrongly; run it with "
+            f"{known or 'another runtime'}, or convert it with --runtime {package}."
+        )
+
+
 class _Closed:
-    """Stands in for the graph of a closed session."""
+    """Stands in for the graph and the windows of a closed session."""
 
     backend = "closed"
 
     def __getattr__(self, name: str) -> Any:
-        raise ConfigurationError("This session is closed; load the artifact again.")
+        raise ConfigurationError(_CLOSED)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ConfigurationError(_CLOSED)
 
 
 def load(path: str | Path, *, backend: str = "auto", threads: int = 1) -> Session:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgelstm.artifact import Artifact
 from edgelstm.recording import Recording
 
 # Before any test imports TensorFlow: quiet, and as the product itself runs it.
@@ -35,6 +36,30 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def tiny_float() -> Artifact:
+    """The same model as `tiny`, in int8-float: it takes and gives physical units itself."""
+    return Artifact.read(ROOT / "tests/data/tiny_float.tflite")
+
+
+@pytest.fixture(scope="session")
+def tiny_window() -> Artifact:
+    """Forecasts from windows of 8 readings, at every third."""
+    return Artifact.read(ROOT / "tests/data/tiny_window.tflite")
+
+
+@pytest.fixture(scope="session")
+def tiny_ports() -> Artifact:
+    """Inputs `vibration` (2 channels) and `load`; outputs `higher` (2 classes) and `next_load`."""
+    return Artifact.read(ROOT / "tests/data/tiny_ports.tflite")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokens() -> Artifact:
+    """Reads tokens from 0 to 4 and says how likely each comes next."""
+    return Artifact.read(ROOT / "tests/data/tiny_tokens.tflite")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,10 @@ from importlib import resources
 from edgelstm.errors import ConfigurationError
 from edgelstm.strict import build
 
+# The converter has the same names, but neither package may import the other.
+RECIPES = ("int8", "int8-float", "int8-weight", "int16x8", "float32")
+ACCELERATORS = ("", "edgetpu")
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -21,6 +25,8 @@ class Profile:
         runtime: the Python package of the TFLite runtime that has wheels for it.
         requirement: what pip installs there to have edgelstm with that runtime.
         python: the Python versions that work.
+        recipe: how a model for it is quantised unless told otherwise, one of `RECIPES`.
+        accelerator: what runs the model besides the CPU, one of `ACCELERATORS`; "" for nothing.
         source: where the figures are from.
     """
 
@@ -30,7 +36,20 @@ class Profile:
     runtime: str
     requirement: str
     python: str
+    recipe: str
+    accelerator: str
     source: str
+
+    def __post_init__(self) -> None:
+        for field, value, known in (
+            ("recipe", self.recipe, RECIPES),
+            ("accelerator", self.accelerator, ACCELERATORS),
+        ):
+            if value not in known:
+                raise ConfigurationError(
+                    f"The profile {self.name} has the {field} {value!r}, which is none of "
+                    f"{', '.join(map(repr, known))}."
+                )
 
 
 def load_profiles() -> dict[str, Profile]:
@@ -46,6 +65,20 @@ def load_profiles() -> dict[str, Profile]:
         if file.name.endswith(".toml")
     ]
     return {profile.name: profile for profile in profiles}
+
+
+def find_profile(name: str) -> Profile:
+    """The profile of that name.
+
+    Raises:
+        ConfigurationError: there is none, or a profile is broken.
+    """
+    profiles = load_profiles()
+    if name not in profiles:
+        raise ConfigurationError(
+            f"No device is called {name!r}; the known ones are {', '.join(profiles)}."
+        )
+    return profiles[name]
 
 
 def _parse(name: str, text: str) -> Profile:

@@ -61,6 +61,9 @@ _REGISTRY: Mapping[str, _Entry] = {
 
 BACKENDS = ("auto", *_REGISTRY)
 
+RUNTIME_PACKAGES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
+"""Backend -> the package whose releases a manifest names."""
+
 
 def open_graph(flatbuffer: bytes, backend: str = "auto", threads: int = 1) -> Graph:
     """Loads a TFLite model into a backend.

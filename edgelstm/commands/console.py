@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
-from edgelstm.recording import Recording, read_csv
+from edgelstm import parquet
+from edgelstm.manifest import Manifest
+from edgelstm.recording import Recording
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,6 +39,26 @@ class Rows(click.ParamType):  # type: ignore[type-arg]  # generic only from clic
             self.fail(f"{value!r} is not of the form START:STOP, such as 0:750.", param, ctx)
 
 
+class Percentage(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A share above 0: `1%`, or `0.01`."""
+
+    name = "percentage"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parses the option."""
+        if isinstance(value, float):
+            return value
+        try:
+            share = float(value[:-1]) / 100 if value.endswith("%") else float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no share such as 1% or 0.01.", param, ctx)
+        if not 0 < share < 1:
+            self.fail(f"{value!r} is not between 0 and 100%.", param, ctx)
+        return share
+
+
 def output_option(suffix: str) -> Callable[[F], F]:
     """Adds `-o FILE`."""
     return click.option(
@@ -47,6 +69,9 @@ def output_option(suffix: str) -> Callable[[F], F]:
         type=click.Path(path_type=Path),
         help=f"The {suffix} file to write.",
     )
+
+
+RECORDING_OPTIONS = ("columns", "time_column", "sample_period", "rows")
 
 
 def recording_options(command: F) -> F:
@@ -82,9 +107,11 @@ def read_recording(
     sample_period: float,
     rows: tuple[int | None, int | None],
 ) -> Recording:
-    """Reads a CSV file as the options of `recording_options` say."""
+    """Reads a CSV or Parquet file as the options of `recording_options` say."""
     names = [name.strip() for name in columns.split(",")] if columns else None
-    recording = read_csv(path, columns=names, time_column=time_column, sample_period=sample_period)
+    recording = parquet.read_recording(
+        path, columns=names, time_column=time_column, sample_period=sample_period
+    )
     return recording.rows(*rows)
 
 
@@ -171,3 +198,9 @@ def format_budget(false_alarms_per_day: float) -> str:
     if false_alarms_per_day == 1:
         return "one false alarm a day"
     return f"one false alarm in {1 / false_alarms_per_day:.3g} days"
+
+
+def format_runtimes(manifest: Manifest) -> str:
+    """The runtimes that compute an artifact correctly."""
+    known = [f"{name} {version} or later" for name, version in manifest.runtimes.items()]
+    return ", ".join(known) or "none that was tried"

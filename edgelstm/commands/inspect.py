@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from edgelstm.artifact import Artifact
-from edgelstm.commands.console import format_budget
+from edgelstm.commands.console import format_budget, format_runtimes
 from edgelstm.manifest import Channel, Manifest, TensorSpec
 from edgelstm.sinks.log import format_duration
+
+_SHOWN = 16  # targets; a window may have hundreds
 
 
 @click.command(short_help="Show what an artifact says about itself.")
@@ -29,25 +31,28 @@ def inspect(artifact: Path, as_json: bool) -> None:
         click.echo(line)
 
 
-def _page(manifest: Manifest, file: str, size: int, golden_steps: int) -> list[str]:
+def _page(manifest: Manifest, file: str, size: int, golden_readings: int) -> list[str]:
     fidelity, detection = manifest.fidelity, manifest.detection
+    tolerance = max(manifest.golden_tolerance)
     rows = [
         ("file", f"{file}, {size:,} bytes (model {manifest.flatbuffer_bytes:,}), undamaged"),
         ("name", manifest.name),
         ("made", f"{manifest.created} by edgelstm {manifest.versions.get('edgelstm', '?')}"),
-        ("mode", f"{manifest.mode}, one step per reading"),
+        ("mode", _mode(manifest)),
         ("recipe", manifest.recipe),
+        ("runtimes", format_runtimes(manifest)),
         ("period", format_duration(manifest.sample_period)),
         *(("channel", _channel(c)) for c in manifest.channels),
-        *(("target", f"{_channel(t)}{_horizon(manifest)}") for t in manifest.targets),
-        ("input", _tensor(manifest.input)),
-        ("output", _tensor(manifest.output)),
+        *(("target", f"{_channel(t)}{_horizon(manifest)}") for t in manifest.targets[:_SHOWN]),
+        *([("target", _more(len(manifest.targets)))] if len(manifest.targets) > _SHOWN else []),
+        *(("input", _tensor(port.tensor)) for port in manifest.inputs),
+        *(("output", _tensor(port.tensor)) for port in manifest.outputs),
         *(("state", f"{_tensor(s.input)} -> {s.output.name}") for s in manifest.states),
-        ("operations", ", ".join(manifest.operations)),
+        ("operations", ", ".join(f"{op.name} v{op.version}" for op in manifest.operations)),
         (
             "fidelity",
-            f"{fidelity.relative_error:.2%} of the output over {fidelity.steps:,} steps, "
-            f"worst tenth {fidelity.worst_drift:.2%}",
+            f"differs by {fidelity.relative_error:.2%} of the output over {fidelity.steps:,} "
+            f"steps, {fidelity.max_error:.2%} at most",
         ),
         (
             "threshold",
@@ -56,14 +61,27 @@ def _page(manifest: Manifest, file: str, size: int, golden_steps: int) -> list[s
             if detection
             else "none",
         ),
-        ("golden", f"{golden_steps} steps, tolerance {manifest.golden_tolerance:g}"),
+        ("golden", f"{golden_readings} readings, tolerance {tolerance:.3g} at most"),
         ("sha256", manifest.sha256),
     ]
     return [f"{label:<11}{value}" for label, value in rows]
 
 
+def _mode(manifest: Manifest) -> str:
+    if manifest.mode == "stream":
+        return "stream, one step per reading"
+    every = "at every reading" if manifest.hop == 1 else f"every {manifest.hop} readings"
+    return f"window of {manifest.window} readings, run {every}"
+
+
+def _more(targets: int) -> str:
+    return f"... and {targets - _SHOWN} more"
+
+
 def _channel(channel: Channel) -> str:
     unit = f" {channel.unit}" if channel.unit else ""
+    if channel.tokens is not None:
+        return f"{channel.name}: {channel.tokens} tokens"
     return f"{channel.name}: mean {channel.mean:.4g}{unit}, std {channel.std:.4g}{unit}"
 
 

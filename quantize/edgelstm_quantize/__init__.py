@@ -5,6 +5,7 @@ Importing it is cheap; TensorFlow is loaded by the first function that needs it.
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +14,21 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 if TYPE_CHECKING:
-    from edgelstm_quantize.convert import quantize
+    from edgelstm_quantize.convert import Conversion, convert, quantize
     from edgelstm_quantize.training import train
 
-__all__ = ["quantize", "train"]
+__all__ = ["Conversion", "convert", "quantize", "train"]
+
+
+_HOMES = {
+    "Conversion": "edgelstm_quantize.convert",
+    "convert": "edgelstm_quantize.convert",
+    "quantize": "edgelstm_quantize.convert",
+    "train": "edgelstm_quantize.training",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "quantize":
-        from edgelstm_quantize.convert import quantize
-
-        return quantize
-    if name == "train":
-        from edgelstm_quantize.training import train
-
-        return train
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Stateful calibration: records the range of every tensor while the step graph runs in time.
+"""Stateful calibration: records what every tensor does while the float graph runs in time.
 
 The stock calibrators run shuffled samples from zero states and smooth the ranges; a recurrent
 model then meets states in service that were never seen, and clips them.
@@ -6,98 +6,209 @@ model then meets states in service that were never seen, and clips them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelstm.errors import RecordingError
 from edgelstm_quantize.progress import Progress, silent
-from edgelstm_quantize.step_graph import INPUT, StateTensor
 from edgelstm_quantize.tflite import open_reference, operations, signature
+from edgelstm_quantize.tracing import StateTensor
 
 Ranges = dict[str, tuple[float, float]]
-"""Tensor name -> the lowest and the highest value it took."""
+"""Tensor name -> the lowest and the highest value it may take."""
+Feed = Mapping[str, NDArray[Any]]
+"""Input name -> what it is given, run after run: (runs, *shape without the batch axis)."""
+
+_CHUNK = 500  # runs whose tensors are held in memory at once
+_SAMPLES = 256
+_ACTIVATIONS = 2000  # at most so many runs are kept of a watched tensor
 
 
-def excursions(z: NDArray[np.float64], clip: float | None) -> list[NDArray[np.float64]]:
-    """The sequences to calibrate on: the recording, and where it may still go.
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration run saw.
+
+    Attributes:
+        ranges: of all float tensors that are computed or put in, constants left out. A state's
+            input and output share theirs, and it holds 0.
+        unit_ranges: for each state the largest |value| of each of its units, (*shape,).
+        samples: inputs at evenly spread steps, (samples, *shape) each.
+        sample_states: the states going into those steps, (samples, *shape) each, in order.
+        activations: what the watched tensors held at evenly spread steps, (rows, features) each.
+        steps: number of runs.
+    """
+
+    ranges: Ranges
+    unit_ranges: tuple[NDArray[np.float32], ...]
+    samples: Feed
+    sample_states: tuple[NDArray[np.float32], ...]
+    activations: Mapping[str, NDArray[np.float32]]
+    steps: int
+
+
+def with_excursions(feed: Feed, clips: Mapping[str, float | None]) -> list[Feed]:
+    """What to calibrate on: the recording, and where it may still go.
 
     A model that clips its normalised input at +-clip says that it works up to there, and a
     sensor that drifts out of what was recorded is exactly what it is watched for. So for such a
     model the recording is run twice more, shifted until it touches either bound.
 
     Args:
-        z: the recording, normalised, (steps, channels).
-        clip: the bound, or None.
+        feed: normalised.
+        clips: the bound of each input, or None.
 
     Returns:
-        One or three arrays like `z`.
+        One feed or three.
     """
-    if clip is None:
-        return [z]
-    z = np.clip(z, -clip, clip)
-    return [z, z + (clip - z.max(axis=0)), z - (clip + z.min(axis=0))]
+    if not any(clips.values()):
+        return [feed]
+
+    def shifted(name: str, sign: int) -> NDArray[Any]:
+        z, clip = feed[name], clips[name]
+        if clip is None:
+            return z
+        over = tuple(range(z.ndim - 1))  # every axis but the channels
+        moved: NDArray[Any] = z + (
+            clip - z.max(axis=over) if sign > 0 else -clip - z.min(axis=over)
+        )
+        return moved
+
+    return [feed, *({name: shifted(name, sign) for name in feed} for sign in (1, -1))]
 
 
-def record_ranges(
+def calibrate(
     float_model: bytes,
     states: Sequence[StateTensor],
-    sequences: Iterable[NDArray[np.float64]],
+    feeds: Sequence[Feed],
     on_progress: Progress = silent,
-) -> Ranges:
-    """Runs a float step graph statefully over each sequence and records every tensor's range.
-
-    A state's input and output get the union of their ranges, and the union holds 0: both then
-    have the same scale, and a reset state is exact.
+    watched: Collection[str] = (),
+) -> Calibration:
+    """Runs a float graph over each feed, from zero states, and records every tensor.
 
     Args:
-        float_model: a TFLite model whose signature has `x` and the states.
-        states: the states of the step graph.
-        sequences: normalised readings (steps, channels), each run from zero states.
-        on_progress: told about every hundred steps.
+        float_model: a TFLite model whose signature has the inputs and the states.
+        states: the states of the graph.
+        feeds: in time order.
+        on_progress: told how far it is.
+        watched: names of tensors to keep.
 
-    Returns:
-        Exact ranges of all float tensors that are computed or put in, constants left out.
+    Raises:
+        RecordingError: the states never leave zero.
     """
-    interpreter = open_reference(float_model, keep_all_tensors=True)
-    tensors = signature(interpreter)
-    ins = {name: d["index"] for name, d in tensors.inputs.items()}
-    outs = {name: d["index"] for name, d in tensors.outputs.items()}
-    names = _activations(interpreter, set(ins.values()))
-    views = {index: interpreter.tensor(index) for index in names}
-    low = dict.fromkeys(names, np.inf)
-    high = dict.fromkeys(names, -np.inf)
-
-    sequences = list(sequences)
-    total, done = sum(map(len, sequences)), 0
-    for z in sequences:
-        for state in states:
-            views[ins[state.name]]()[...] = 0
-        for row in z.astype(np.float32):
-            views[ins[INPUT]]()[...] = row
-            interpreter.invoke()
-            _widen(views, low, high)
-            for state in states:
-                views[ins[state.name]]()[...] = views[outs[state.output_name]]()
+    total, done = sum(map(_runs, feeds)), 0
+    recorder = _Recorder(float_model, states, watched, -(-total // _ACTIVATIONS))
+    wanted = set(np.linspace(0, total - 1, min(total, _SAMPLES)).astype(int).tolist())
+    for feed in feeds:
+        recorder.restart()
+        for i in range(_runs(feed)):
+            recorder.run({name: values[i] for name, values in feed.items()}, done in wanted)
             done += 1
             if done % 100 == 0:
                 on_progress("calibrating", done, total)
+    calibration = recorder.finish(done)
+    if states and not any(units.any() for units in calibration.unit_ranges):
+        raise RecordingError(
+            "The states of the model never leave zero over the calibration recording, so it says "
+            "nothing about them; check that the recording has the units that the model takes."
+        )
+    return calibration
 
-    for state in states:
-        pair = (ins[state.name], outs[state.output_name])
-        both = min(0.0, *(low[i] for i in pair)), max(0.0, *(high[i] for i in pair))
-        for i in pair:
-            low[i], high[i] = both
-    return {name: (float(low[i]), float(high[i])) for i, name in names.items()}
+
+def _runs(feed: Feed) -> int:
+    return len(next(iter(feed.values())))
 
 
-def _widen(views: dict[int, Any], low: dict[int, float], high: dict[int, float]) -> None:
-    """Widens the ranges to the present values. No view outlives this call: see InterpreterGraph."""
-    for index, view in views.items():
-        value = view()
-        low[index] = min(low[index], value.min())
-        high[index] = max(high[index], value.max())
+class _Recorder:
+    """The float graph at work, with an eye on every tensor."""
+
+    def __init__(
+        self, float_model: bytes, states: Sequence[StateTensor], watched: Collection[str], every: int
+    ) -> None:
+        self._interpreter = open_reference(float_model, keep_all_tensors=True)
+        tensors = signature(self._interpreter)
+        self._in = {name: d["index"] for name, d in tensors.inputs.items()}
+        self._out = {name: d["index"] for name, d in tensors.outputs.items()}
+        self._pairs = [(self._in[s.name], self._out[s.output_name]) for s in states]
+        self._names = _activations(self._interpreter, set(self._in.values()))
+        everything = set(self._names) | set(self._in.values())
+        # Each gives a view on a tensor's memory; none outlives a statement: see InterpreterGraph.
+        self._views = {index: self._interpreter.tensor(index) for index in everything}
+        self._seen = {
+            index: np.empty((_CHUNK, *self._views[index]().shape[1:]), np.float32)
+            if self._views[index]().shape[:1] == (1,)
+            else np.empty((_CHUNK, *self._views[index]().shape), np.float32)
+            for index in self._names
+        }
+        self._watched = [index for index, name in self._names.items() if name in watched]
+        self._kept: dict[int, list[NDArray[np.float32]]] = {index: [] for index in self._watched}
+        self._every = every
+        self._count = 0
+        self._low = dict.fromkeys(self._names, np.inf)
+        self._high = dict.fromkeys(self._names, -np.inf)
+        self._units = [np.zeros(state.shape, np.float32) for state in states]
+        self._samples: dict[str, list[NDArray[Any]]] = {
+            name: [] for name in self._in if name not in {s.name for s in states}
+        }
+        self._sample_states: list[list[NDArray[np.float32]]] = [[] for _ in states]
+
+    def restart(self) -> None:
+        """Sets the states to zero."""
+        for index, _ in self._pairs:
+            self._views[index]()[...] = 0
+
+    def run(self, inputs: Feed, sample: bool) -> None:
+        """Runs once and carries the states on."""
+        for name, value in inputs.items():
+            self._views[self._in[name]]()[...] = value
+        if sample:
+            for name, kept in self._samples.items():
+                kept.append(self._views[self._in[name]]()[0].copy())
+            for values, (index, _) in zip(self._sample_states, self._pairs, strict=True):
+                values.append(self._views[index]()[0].copy())
+        self._interpreter.invoke()
+        for index, seen in self._seen.items():
+            seen[self._count] = self._views[index]()
+        self._count += 1
+        if self._count == _CHUNK:
+            self._widen()
+        for index, source in self._pairs:
+            self._views[index]()[...] = self._views[source]()
+
+    def _widen(self) -> None:
+        """Takes the chunk into the ranges."""
+        if not self._count:
+            return
+        for index, seen in self._seen.items():
+            part = seen[: self._count]
+            self._low[index] = min(self._low[index], part.min())
+            self._high[index] = max(self._high[index], part.max())
+        for index in self._watched:
+            # A chunk is a multiple of most strides; a step more or less does not matter.
+            part = self._seen[index][: self._count : self._every]
+            self._kept[index].append(part.reshape(-1, part.shape[-1]).copy())
+        for units, (_, source) in zip(self._units, self._pairs, strict=True):
+            part = np.abs(self._seen[source][: self._count]).max(axis=0)
+            np.maximum(units, part.reshape(units.shape), out=units)
+        self._count = 0
+
+    def finish(self, steps: int) -> Calibration:
+        self._widen()
+        for pair in self._pairs:
+            both = min(0.0, *(self._low[i] for i in pair)), max(0.0, *(self._high[i] for i in pair))
+            for i in pair:
+                self._low[i], self._high[i] = both
+        return Calibration(
+            {name: (float(self._low[i]), float(self._high[i])) for i, name in self._names.items()},
+            tuple(self._units),
+            {name: np.array(kept) for name, kept in self._samples.items()},
+            tuple(np.array(values) for values in self._sample_states),
+            {self._names[i]: np.concatenate(parts) for i, parts in self._kept.items()},
+            steps,
+        )
 
 
 def _activations(interpreter: Any, inputs: set[int]) -> dict[int, str]:

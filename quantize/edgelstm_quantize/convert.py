@@ -1,290 +1,367 @@
-"""The converter: Keras model -> step graph -> float TFLite -> calibration -> recipe -> artifact."""
+"""The converter: Keras model -> graph -> float TFLite -> calibration -> recipe -> artifact."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
-import os
-import platform
-import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-import edgelstm
-from edgelstm.artifact import Artifact, Golden
-from edgelstm.errors import ConversionError, ModelError, RecordingError
-from edgelstm.manifest import SCHEMA_VERSION, Channel, Detection, Fidelity, Manifest
+from edgelstm.artifact import Artifact
+from edgelstm.errors import CalibrationWarning, ConfigurationError, ModelError
+from edgelstm.manifest import Detection
 from edgelstm.recording import Recording
-from edgelstm.scaling import OutputScaling
-from edgelstm.session import Session
 from edgelstm.threshold import DEFAULT_FALSE_ALARMS_PER_DAY
-from edgelstm_quantize import keras_files
-from edgelstm_quantize.calibration import excursions, record_ranges
-from edgelstm_quantize.detection import calibrate_detection, scores
-from edgelstm_quantize.fidelity import compare, relative_change
-from edgelstm_quantize.forward import forward
-from edgelstm_quantize.limits import MIN_CALIBRATION_READINGS
+from edgelstm_quantize import coral, keras_files
+from edgelstm_quantize.calibration import Calibration
+from edgelstm_quantize.calibration_data import CalibrationInput, as_recordings, check_length
+from edgelstm_quantize.candidates import Candidate, Candidates, Target
+from edgelstm_quantize.choice import choose, choose_smallest
+from edgelstm_quantize.description import Purpose, describe_file
+from edgelstm_quantize.detection import MIN_RESIDUALS, calibrate_detection, scores
+from edgelstm_quantize.fidelity import relative_change
+from edgelstm_quantize.layer_graph import LayerGraph
+from edgelstm_quantize.memory import Memory
 from edgelstm_quantize.progress import Progress, silent
-from edgelstm_quantize.quantization import QuantizedGraph, apply_recipe
-from edgelstm_quantize.recipes import Recipe, find_recipe
-from edgelstm_quantize.step_graph import StepGraph, as_sequence_model, build_step_graph
+from edgelstm_quantize.recipes import AUTO, DEFAULT_RECIPE, find_recipe
+from edgelstm_quantize.rim import channels_of
+from edgelstm_quantize.streaming import CannotStreamError, as_stream
+from edgelstm_quantize.summary import (
+    EdgeTpuSummary,
+    MemorySummary,
+    Summary,
+    Trial,
+    summarise,
+)
+from edgelstm_quantize.window_graph import as_window
 
-_HELD_OUT = 0.2  # of the recording, its end: fidelity is measured there
-_GOLDEN_STEPS = 128
-_WARM_UP = 20  # steps after a reset without alerts: the span of the score
+DEFAULT_RUNTIME = "ai-edge-litert"
 
 
-def quantize(
+class Device(Protocol):
+    """What a conversion needs to know of a device; `edgelstm_devices.Profile` is one."""
+
+    name: str
+    runtime: str
+    recipe: str
+    accelerator: str
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """An artifact and how it came about.
+
+    Attributes:
+        artifact: the result.
+        compiled: the same for the Edge TPU, where its compiler ran.
+        compilation: what that compiler said.
+        graph: the layers of the model.
+        calibration: what the calibration run saw.
+        recordings: what it ran over.
+        memory: how long the states of the model remember.
+        trials: the recipes that were tried, the one taken last.
+        float_bytes: size of the float model.
+        drift: error of each held-out step, relative to the rms of the output, (steps,).
+        seconds: it took.
+        warnings: sentences for the user.
+    """
+
+    artifact: Artifact
+    compiled: Artifact | None
+    compilation: coral.Compilation | None
+    graph: LayerGraph
+    calibration: Calibration
+    recordings: tuple[Recording, ...]
+    memory: tuple[Memory, ...]
+    trials: tuple[Trial, ...]
+    float_bytes: int
+    drift: NDArray[np.float64]
+    seconds: float
+    warnings: tuple[str, ...]
+
+    @property
+    def summary(self) -> Summary:
+        """The figures of the conversion, as plain data."""
+        memory = tuple(
+            MemorySummary(
+                m.layer,
+                m.state,
+                float(np.median(m.time_constants)),
+                float(m.time_constants.max()),
+                m.deadband,
+            )
+            for m in self.memory
+        )
+        done = self.compilation
+        return summarise(
+            self.artifact.manifest,
+            float_bytes=self.float_bytes,
+            memory=memory,
+            trials=self.trials,
+            edge_tpu=EdgeTpuSummary(done.mapped, done.operations, done.share, done.version)
+            if done
+            else None,
+            warnings=self.warnings,
+            seconds=self.seconds,
+        )
+
+
+def quantize(model: Any, calibration: CalibrationInput, **options: Any) -> Artifact:
+    """Converts a Keras model to an artifact: `convert(...).artifact`.
+
+    Args:
+        model: see `convert`.
+        calibration: see `convert`.
+        options: see `convert`.
+    """
+    return convert(model, calibration, **options).artifact
+
+
+def convert(
     model: Any,
-    calibration: Recording,
+    calibration: CalibrationInput,
     *,
-    recipe: str = "int8",
+    recipe: str | None = None,
+    device: Device | None = None,
+    runtime: str | None = None,
+    mode: str | None = None,
+    window: int | None = None,
+    hop: int = 1,
     name: str | None = None,
     horizon: int | None = None,
     false_alarms_per_day: float = DEFAULT_FALSE_ALARMS_PER_DAY,
+    max_error: float | None = None,
+    force_recipe: bool = False,
     allow_low_fidelity: bool = False,
+    custom_objects: Mapping[str, Any] | None = None,
     on_progress: Progress = silent,
-) -> Artifact:
+) -> Conversion:
     """Converts a Keras model to an artifact.
 
-    The first four fifths of the calibration recording give the ranges; fidelity is measured on
-    the rest.
+    The first four fifths of the calibration readings give the ranges; fidelity is measured on the
+    rest, statefully, against the Keras model.
 
     Args:
-        model: a path (`.keras`, `.h5`) or a live Keras model that streams, see `as_sequence_model`.
-        calibration: readings of the model's channels, in order, at least 250. For a model made by
-            `train`, its channels are found by name.
-        recipe: a name from `edgelstm_quantize.recipes.RECIPES`.
+        model: a path (`.keras`, `.h5`) or a live Keras model.
+        calibration: readings of the model's channels in time order, see `as_recordings`. For a
+            model made by `train`, the channels of a `Recording` are found by name.
+        recipe: a name from `edgelstm_quantize.recipes.RECIPES`, or "auto" for the smallest that is
+            within `max_error`; by default the device's.
+        device: a profile from `edgelstm_devices`.
+        runtime: "ai-edge-litert" or "tflite-runtime"; by default the device's.
+        mode: "stream" or "window"; by default a stream where the model can.
+        window: readings in a window; by default the length of the model's input.
+        hop: readings from one run of a window to the next.
         name: of the artifact; the model's by default.
         horizon: steps ahead that the model forecasts its own channels; 0 when it forecasts
-            nothing. By default what `train` noted, else 1 when it has as many outputs as channels.
+            nothing. By default what `train` noted, else 1 when it has as many outputs as channels
+            and no softmax at its end.
         false_alarms_per_day: the budget that the artifact's threshold keeps unless told otherwise.
+        max_error: largest relative error to accept; by default 1 % for "auto", and for another
+            recipe what only a failed conversion exceeds.
+        force_recipe: quantise to int8 even where the states of the model decay too slowly for it.
         allow_low_fidelity: return an artifact even when it is further from the Keras model than
-            its recipe should be.
+            it should be.
+        custom_objects: classes that the model file needs, by name.
         on_progress: told what is going on.
 
     Raises:
-        ModelError: the model cannot be read or cannot stream.
-        RecordingError: the recording is too short or has other channels.
-        ConversionError: the conversion went wrong or lost too much fidelity.
-        ConfigurationError: there is no recipe of that name.
+        ModelError: the model cannot be read or converted; the message names the layer.
+        RecordingError: the recording is too short or does not fit the model.
+        ConversionError: the conversion went wrong, lost too much fidelity, or the runtime would
+            compute the result wrongly.
+        ConfigurationError: an option makes no sense.
     """
-    chosen = find_recipe(recipe)
+    started = time.monotonic()
+    name_of_recipe, target = _plan(recipe, device, runtime)
     record = None
     if isinstance(model, (str, Path)):
-        model, record = keras_files.load(Path(model))
-    sequence = as_sequence_model(model)
-    graph = build_step_graph(sequence)
-    if record:
-        calibration = calibration.with_channels(record.channels)
-    calibration.need(MIN_CALIBRATION_READINGS, "calibration")
-    _check_channels(calibration, graph)
-    z = _normalise(calibration.values, graph)
-    held_out = int(len(z) * (1 - _HELD_OUT))
-
-    on_progress("converting to TFLite", 0, 1)
-    float_model = _to_tflite(graph)
-    ranges = {}
-    if chosen.needs_ranges:
-        sequences = excursions(z[:held_out], graph.clip)
-        ranges = record_ranges(float_model, graph.states, sequences, on_progress)
-    quantized = apply_recipe(chosen, float_model, graph.states, ranges)
-
+        model, record = keras_files.load(Path(model), custom_objects)
+    graph, window = _open(model, mode, window)
+    if window is None and hop != 1:
+        raise ConfigurationError("A stream runs at every reading; a hop goes with --mode window.")
+    recordings, remarks = _recordings(calibration, graph, record)
     if horizon is None:
-        horizon = record.horizon if record else int(len(graph.outputs.mean) == z.shape[1])
+        horizon = record.horizon if record else _guess_horizon(graph, window)
     if horizon not in (0, 1):
         raise ModelError(f"The horizon is {horizon}; this version knows 1 (a forecast) and 0.")
-    manifest = _manifest(chosen, quantized, graph, calibration, name or model.name, horizon)
-    draft = Artifact(manifest, quantized.flatbuffer, Golden(np.empty(0, np.float32), np.empty(0)))
-
-    on_progress("measuring fidelity", 0, 1)
-    run_whole = forward(sequence.model)
-    with Session(draft) as session:
-        golden = _golden(session, calibration)
-        tolerance = _golden_tolerance(chosen, golden, run_whole(golden.x), manifest)
-        ours = np.array([session.step(x) for x in calibration.values])
-    reference = run_whole(calibration.values)
-    detection, score_change = None, None
+    first = recordings[0]
+    purpose = Purpose(name or model.name, first.channels, first.sample_period, horizon, window, hop)
+    candidates = Candidates(graph, recordings, purpose, target, on_progress)
+    if name_of_recipe == AUTO:
+        made, trials = choose_smallest(candidates, max_error=max_error)
+    else:
+        made, trials = choose(
+            candidates,
+            find_recipe(name_of_recipe),
+            max_error=max_error,
+            force_recipe=force_recipe,
+            allow_low_fidelity=allow_low_fidelity,
+        )
+    artifact = made.artifact
     if horizon:
-        detection, score_change = _detection(
-            calibration, record, ours, reference, false_alarms_per_day
+        artifact = _with_detection(candidates, made, record, false_alarms_per_day)
+        if artifact.manifest.detection is None:
+            remarks.append(
+                "The calibration is too short to set a threshold on, so the artifact has none; "
+                f"record at least {MIN_RESIDUALS + 1} readings."
+            )
+    compiled, compilation = None, None
+    if target.edge_tpu:
+        compiled, compilation = _compile(artifact, remarks, on_progress)
+    for remark in remarks:
+        warnings.warn(remark, CalibrationWarning, stacklevel=2)
+    return Conversion(
+        artifact=artifact,
+        compiled=compiled,
+        compilation=compilation,
+        graph=graph,
+        calibration=candidates.calibration(integer=made.recipe.integer),
+        recordings=tuple(recordings),
+        memory=tuple(candidates.memory()),
+        trials=tuple(trials),
+        float_bytes=len(candidates.float_model(integer=False)),
+        drift=made.errors,
+        seconds=time.monotonic() - started,
+        warnings=tuple(remarks),
+    )
+
+
+def _plan(recipe: str | None, device: Device | None, runtime: str | None) -> tuple[str, Target]:
+    """The recipe to use and what the model is to run on."""
+    runtime = runtime or (device.runtime if device else DEFAULT_RUNTIME)
+    if runtime not in (DEFAULT_RUNTIME, "tflite-runtime"):
+        raise ConfigurationError(
+            f"No runtime is called {runtime!r}; try {DEFAULT_RUNTIME} or tflite-runtime."
         )
-    fidelity = compare(
-        ours[held_out:], reference[held_out:], _spread(graph, reference), score_change
-    )
-    if not allow_low_fidelity:
-        _require_fidelity(chosen, fidelity)
-    return Artifact(
-        dataclasses.replace(
-            manifest, fidelity=fidelity, detection=detection, golden_tolerance=tolerance
-        ),
-        quantized.flatbuffer,
-        golden,
-    )
+    if device and device.accelerator == "edgetpu":
+        if recipe not in (None, "int8", AUTO):
+            raise ConfigurationError(
+                f"{device.name} has an Edge TPU, which computes in int8 only; leave out --recipe "
+                f"{recipe}, or choose a device without one."
+            )
+        return "int8", Target(runtime, edge_tpu=True)
+    if recipe is None:
+        recipe = device.recipe if device else DEFAULT_RECIPE
+        if runtime == "tflite-runtime" and recipe == DEFAULT_RECIPE:
+            recipe = "int8-weight"  # as fast there, and as precise as it gets
+    elif recipe != AUTO:
+        find_recipe(recipe)
+    return recipe, Target(runtime, edge_tpu=False)
 
 
-def _check_channels(recording: Recording, graph: StepGraph) -> None:
-    channels = len(graph.inputs.mean)
-    if len(recording.channels) != channels:
-        raise RecordingError(
-            f"{recording.source} has {len(recording.channels)} channels "
-            f"({', '.join(recording.channels)}), but the model takes {channels}; "
-            "choose them with --columns, in the model's order."
-        )
+def _open(model: Any, mode: str | None, window: int | None) -> tuple[LayerGraph, int | None]:
+    """Lays the model open in the mode asked for, or in the one it can have."""
+    if mode not in (None, "stream", "window"):
+        raise ConfigurationError(f"No mode is called {mode!r}; try stream or window.")
+    if mode == "stream" and window is not None:
+        raise ConfigurationError("A stream has no window; leave out --window or --mode stream.")
+    if mode == "window" or window is not None:
+        return as_window(model, window)
+    try:
+        return as_stream(model), None
+    except CannotStreamError as reason:
+        if mode == "stream":
+            raise
+        lengths = {t.shape[1] for t in model.inputs}
+        if None in lengths:
+            raise CannotStreamError(
+                f"{reason} Or convert it for windows of N readings, with --window N."
+            ) from reason
+        return as_window(model, None)
 
 
-def _normalise(values: NDArray[np.float64], graph: StepGraph) -> NDArray[np.float64]:
-    z = (values - graph.inputs.mean) / graph.inputs.std
-    return z if graph.clip is None else np.clip(z, -graph.clip, graph.clip)
+def _recordings(
+    data: CalibrationInput, graph: LayerGraph, record: keras_files.TrainingRecord | None
+) -> tuple[list[Recording], list[str]]:
+    if record:
+        if isinstance(data, Recording):
+            data = data.with_channels(record.channels)
+        elif isinstance(data, Sequence) and all(isinstance(part, Recording) for part in data):
+            data = [part.with_channels(record.channels) for part in data]
+    recordings = as_recordings(data, inputs={end.name: channels_of(end) for end in graph.inputs})
+    return recordings, check_length(recordings)
 
 
-def _to_tflite(graph: StepGraph) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(graph.module, folder, signatures={"step": graph.function})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["step"])
-        try:
-            return bytes(converter.convert())
-        except Exception as error:  # the converter raises several unrelated types
-            reason = str(error).strip().splitlines()[0]
-            raise ConversionError(f"TensorFlow cannot convert the step graph: {reason}") from error
+def _guess_horizon(graph: LayerGraph, window: int | None) -> int:
+    """1 for what looks like a forecast of its own channels: as many numbers out as in."""
+    if len(graph.outputs) > 1 or any(len(end.tensor.shape) == 2 for end in graph.inputs):
+        return 0
+    tensor = graph.outputs[0].tensor
+    last = next((call.operation for call in graph.calls if call.output is tensor), None)
+    chooses = getattr(last, "activation", None) is keras.activations.softmax
+    numbers = tensor.shape[-1] if window is None else math.prod(tensor.shape[1:])
+    return int(numbers == sum(map(channels_of, graph.inputs)) and not chooses)
 
 
-def _manifest(
-    recipe: Recipe,
-    quantized: QuantizedGraph,
-    graph: StepGraph,
-    recording: Recording,
-    name: str,
-    horizon: int,
-) -> Manifest:
-    channels = tuple(
-        Channel(channel, "", float(mean), float(std))
-        for channel, mean, std in zip(
-            recording.channels, graph.inputs.mean, graph.inputs.std, strict=True
-        )
-    )
-    outputs = len(graph.outputs.mean)
-    names = recording.channels if horizon else [f"output_{i}" for i in range(outputs)]
-    if len(names) != outputs:
-        raise ModelError(
-            f"The model has {outputs} outputs for {len(names)} channels, so it is no forecast of "
-            "them; use --horizon 0 to convert it without anomaly detection."
-        )
-    targets = tuple(
-        Channel(target, "", float(mean), float(std))
-        for target, mean, std in zip(names, graph.outputs.mean, graph.outputs.std, strict=True)
-    )
-    return Manifest(
-        schema_version=SCHEMA_VERSION,
-        name=name,
-        sha256=hashlib.sha256(quantized.flatbuffer).hexdigest(),
-        flatbuffer_bytes=len(quantized.flatbuffer),
-        mode="stream",
-        recipe=recipe.name,
-        channels=channels,
-        clip=graph.clip,
-        targets=targets,
-        horizon=horizon,
-        sample_period=recording.sample_period,
-        warm_up=_WARM_UP,
-        input=quantized.input,
-        output=quantized.output,
-        states=quantized.states,
-        operations=quantized.operations,
-        fidelity=Fidelity(0, 0.0, 0.0, None, None),  # measured below, with the graph at work
-        detection=None,
-        golden_tolerance=recipe.rounding,
-        versions=_versions(),
-        created=_now(),
-    )
-
-
-def _golden(session: Session, recording: Recording) -> Golden:
-    x = recording.values[-_GOLDEN_STEPS:].astype(np.float32)
-    return Golden(x, np.array(session.replay(x)))
-
-
-def _golden_tolerance(
-    recipe: Recipe, golden: Golden, reference: NDArray[np.float64], manifest: Manifest
-) -> float:
-    """By how many raw units another correct runtime may differ from the golden outputs.
-
-    Another runtime may round differently at each step, and the states carry that on. It is then
-    about as far from these outputs as these are from the exact ones.
-    """
-    if manifest.output.scale == 0:
-        return recipe.rounding
-    scaling = OutputScaling(manifest.targets, manifest.output)
-    error = np.abs((scaling(golden.y) - reference) / scaling.unit)
-    return max(recipe.rounding, math.ceil(float(error.max())))
-
-
-def _spread(graph: StepGraph, reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviation of each output: what the model scales it by, else what it shows."""
-    if not graph.outputs.is_identity:
-        return graph.outputs.std
-    spread = reference.std(axis=0)
-    return np.where(spread > 0, spread, 1.0)  # a constant output has nothing to be relative to
+def _with_detection(
+    candidates: Candidates,
+    made: Candidate,
+    record: keras_files.TrainingRecord | None,
+    false_alarms_per_day: float,
+) -> Artifact:
+    """The artifact with its detection, where the recordings are long enough for one."""
+    detection, change = _detection(candidates, made, record, false_alarms_per_day)
+    manifest = made.artifact.manifest
+    fidelity = dataclasses.replace(manifest.fidelity, score_change=change)
+    manifest = dataclasses.replace(manifest, detection=detection, fidelity=fidelity)
+    return dataclasses.replace(made.artifact, manifest=manifest)
 
 
 def _detection(
-    recording: Recording,
+    candidates: Candidates,
+    made: Candidate,
     record: keras_files.TrainingRecord | None,
-    ours: NDArray[np.float64],
-    reference: NDArray[np.float64],
     false_alarms_per_day: float,
-) -> tuple[Detection, float]:
+) -> tuple[Detection | None, float | None]:
     """Calibrates scorer and threshold on the residuals of the quantised model.
 
     Residuals on data that the model was trained on are too small. Where they are known from
     models that had not seen the data, those count, plus what quantisation adds to them.
     """
-    nothing = np.full((1, ours.shape[1]), np.nan)
-    if record and record.data_sha256 == keras_files.fingerprint(recording.values):
+    recordings = candidates.recordings
+    values = np.concatenate([r.values for r in recordings])
+    if record and record.data_sha256 == keras_files.fingerprint(values):
         kind = "out-of-fold"
         float_residuals = record.residuals
-        lost = np.concatenate([nothing, (reference - ours)[:-1]])
-        residuals = float_residuals + lost
+        lost = [r - o for r, o in zip(candidates.reference, made.outputs, strict=True)]
+        residuals = float_residuals + np.concatenate([_later(part) for part in lost])
     else:
         kind = "recording"
-        float_residuals = recording.values - np.concatenate([nothing, reference[:-1]])
-        residuals = recording.values - np.concatenate([nothing, ours[:-1]])
-    spread = recording.values.std(axis=0)
-    detection = calibrate_detection(residuals, spread, kind, false_alarms_per_day)
+        float_residuals, residuals = (
+            np.concatenate([r.values - _later(y) for r, y in zip(recordings, run, strict=True)])
+            for run in (candidates.reference, made.outputs)
+        )
+    if np.isfinite(residuals).all(axis=1).sum() < MIN_RESIDUALS:
+        return None, None
+    detection = calibrate_detection(residuals, values.std(axis=0), kind, false_alarms_per_day)
     return detection, relative_change(
         scores(residuals, detection), scores(float_residuals, detection)
     )
 
 
-def _require_fidelity(recipe: Recipe, fidelity: Fidelity) -> None:
-    if fidelity.relative_error > recipe.largest_error:
-        raise ConversionError(
-            f"The {recipe.name} model differs from the Keras model by "
-            f"{fidelity.relative_error:.1%} of its output, more than the "
-            f"{recipe.largest_error:.1%} that are allowed. Give the model a Normalization layer in "
-            "front where it has none, calibrate on a longer recording, try --recipe float32, or "
-            "accept it with --allow-low-fidelity."
-        )
+def _later(forecasts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Forecasts beside the readings that they are for: one row later."""
+    return np.concatenate([np.full((1, forecasts.shape[1]), np.nan), forecasts[:-1]])
 
 
-def _versions() -> dict[str, str]:
-    packages = ("tensorflow", "keras", "ai-edge-quantizer", "ai-edge-litert", "numpy")
-    return {
-        "edgelstm": edgelstm.__version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
-
-
-def _now() -> str:
-    """The time of creation; SOURCE_DATE_EPOCH fixes it for reproducible files."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return moment.isoformat(timespec="seconds")
+def _compile(
+    artifact: Artifact, remarks: list[str], on_progress: Progress
+) -> tuple[Artifact | None, coral.Compilation | None]:
+    """The artifact for the Edge TPU, where its compiler is at hand."""
+    compiler = coral.find_compiler()
+    if compiler is None:
+        remarks.append(coral.WHERE_TO_GET_THE_COMPILER)
+        return None, None
+    on_progress("compiling for the Edge TPU", 0, 1)
+    done = coral.compile_model(artifact.flatbuffer, compiler)
+    manifest = describe_file(artifact.manifest, done.flatbuffer)
+    return dataclasses.replace(artifact, manifest=manifest, flatbuffer=done.flatbuffer), done

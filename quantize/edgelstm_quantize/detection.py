@@ -12,7 +12,7 @@ from edgelstm.threshold import fit_tail
 
 SPAN = 20
 _SETTLING = 60  # first scores left out of the tail: the average needs three spans to fill
-_MIN_RESIDUALS = 150
+MIN_RESIDUALS = 150
 
 
 def calibrate_detection(
@@ -35,9 +35,9 @@ def calibrate_detection(
         RecordingError: fewer than 150 residuals.
     """
     known = residuals[np.isfinite(residuals).all(axis=1)]
-    if len(known) < _MIN_RESIDUALS:
+    if len(known) < MIN_RESIDUALS:
         raise RecordingError(
-            f"The calibration has {len(known)} residuals; a threshold needs {_MIN_RESIDUALS}."
+            f"The calibration has {len(known)} residuals; a threshold needs {MIN_RESIDUALS}."
         )
     constant = spread <= 1e-9 * np.abs(known).max(initial=1.0)
     scale = np.sqrt((known**2).mean(axis=0)) + 0.01 * np.where(constant, 1.0, spread)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,27 +13,34 @@ from edgelstm.manifest import Fidelity
 def compare(
     quantized: NDArray[np.float64],
     reference: NDArray[np.float64],
-    spread: NDArray[np.float64],
+    outputs: Sequence[slice],
     score_change: float | None = None,
 ) -> Fidelity:
     """Compares two runs over the same readings.
 
-    Errors are in standard deviations of each output. So an offset (a temperature in kelvin) does
-    not make them look small, nor a quiet stretch large.
-
     Args:
-        quantized: outputs of the quantised model, stepped statefully, (steps, targets).
-        reference: outputs of the Keras model, (steps, targets).
-        spread: standard deviation of each output, (targets,), over more than these readings.
+        quantized: outputs of the quantised model, stepped statefully, (steps, targets), in the
+            units of the model's core (before an inverse `Normalization` at its end).
+        reference: outputs of the Keras model, likewise.
+        outputs: the columns of each output; the worst output counts.
         score_change: carried over into the result.
     """
-    error = np.abs((quantized - reference) / spread).mean(axis=1)
-    window = max(1, len(error) // 10)
-    running = np.convolve(error, np.full(window, 1 / window), mode="valid")
+    done = [_compare(quantized[:, part], reference[:, part], score_change) for part in outputs]
+    return max(done, key=lambda fidelity: fidelity.relative_error)
+
+
+def _compare(
+    quantized: NDArray[np.float64], reference: NDArray[np.float64], score_change: float | None
+) -> Fidelity:
+    level = float(np.sqrt((reference**2).mean()))
+    error = np.abs(quantized - reference) / (level or 1.0)  # of a silent output: absolute
+    tenth = max(1, len(error) // 10)
+    first, last = float(error[:tenth].mean()), float(error[-tenth:].mean())
     return Fidelity(
         steps=len(error),
         relative_error=float(error.mean()),
-        worst_drift=float(running.max()),
+        max_error=float(error.max()),
+        drift=last / first if first else 1.0,
         correlation=_lowest_correlation(quantized, reference),
         score_change=score_change,
     )

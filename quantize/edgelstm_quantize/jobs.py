@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgelstm.errors import CalibrationWarning
 from edgelstm.manifest import Manifest
 from edgelstm.recording import Recording
+from edgelstm.threshold import DEFAULT_FALSE_ALARMS_PER_DAY
 from edgelstm_quantize.progress import Progress
+from edgelstm_quantize.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -41,32 +46,85 @@ def train_to_file(
     )
 
 
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """Options of a conversion, as the command line has them: see `convert.convert`.
+
+    `custom_objects` is the name of a module or the path of a Python file.
+    """
+
+    recipe: str | None = None
+    device: TargetDevice | None = None
+    runtime: str | None = None
+    mode: str | None = None
+    window: int | None = None
+    hop: int = 1
+    name: str | None = None
+    horizon: int | None = None
+    false_alarms_per_day: float = DEFAULT_FALSE_ALARMS_PER_DAY
+    max_error: float | None = None
+    force_recipe: bool = False
+    allow_low_fidelity: bool = False
+    custom_objects: str | None = None
+
+
+@dataclass(frozen=True)
+class TargetDevice:
+    """What a conversion needs to know of a device: see `convert.Device`."""
+
+    name: str
+    runtime: str
+    recipe: str
+    accelerator: str
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `quantize_to_file` wrote."""
+
+    manifest: Manifest
+    summary: Summary
+    compiled: Path | None
+
+
 def quantize_to_file(
     model: Path,
-    calibration: Recording,
+    calibration: list[Recording],
     output: Path,
+    options: QuantizeOptions,
     *,
-    recipe: str,
-    name: str | None,
-    horizon: int | None,
-    false_alarms_per_day: float,
-    allow_low_fidelity: bool,
+    report: Path | None,
     force: bool,
     on_progress: Progress,
-) -> Manifest:
-    """Converts a Keras model file to an artifact file. Raises what `quantize` and `write` do."""
-    on_progress("loading TensorFlow", 0, 1)
-    from edgelstm_quantize.convert import quantize
+) -> Converted:
+    """Converts a Keras model file to an artifact file. Raises what `convert` and `write` do.
 
-    artifact = quantize(
-        model,
-        calibration,
-        recipe=recipe,
-        name=name,
-        horizon=horizon,
-        false_alarms_per_day=false_alarms_per_day,
-        allow_low_fidelity=allow_low_fidelity,
-        on_progress=on_progress,
-    )
-    artifact.write(output, force=force)
-    return artifact.manifest
+    Args:
+        model: the `.keras` or `.h5` file.
+        calibration: recordings in time order.
+        output: the artifact to write; one for the Edge TPU stands beside it.
+        options: of the conversion.
+        report: an HTML page to write, or None.
+        force: whether files are replaced.
+        on_progress: told what is going on.
+    """
+    on_progress("loading TensorFlow", 0, 1)
+    from edgelstm_quantize.convert import convert
+    from edgelstm_quantize.custom_objects import load_custom_objects
+    from edgelstm_quantize.report import write_report
+
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    given["custom_objects"] = load_custom_objects(options.custom_objects)
+    data = calibration[0] if len(calibration) == 1 else calibration
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)  # the summary has them
+        done = convert(model, data, **given, on_progress=on_progress)
+    done.artifact.write(output, force=force)
+    compiled = None
+    if done.compiled:
+        compiled = output.with_name(f"{output.stem}_edgetpu{output.suffix}")
+        done.compiled.write(compiled, force=force)
+    if report:
+        on_progress("writing the report", 0, 1)
+        write_report(done, report, force=force)
+    return Converted(done.artifact.manifest, done.summary, compiled)

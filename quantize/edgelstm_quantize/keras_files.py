@@ -10,9 +10,11 @@ carries its training record as further members, in the way an artifact carries i
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,8 +104,15 @@ def check(path: Path) -> bool:
     return archive
 
 
-def load(path: Path) -> tuple[Any, TrainingRecord | None]:
+def load(
+    path: Path, custom_objects: Mapping[str, Any] | None = None
+) -> tuple[Any, TrainingRecord | None]:
     """Reads a Keras model (`.keras`, `.h5`) and its training record, where it has one.
+
+    Args:
+        path: the file; the Keras backend that it was saved from does not matter.
+        custom_objects: classes and functions of the user's own that the model has, by name.
+            `edgelstm_quantize.cells` is known.
 
     Raises:
         ModelError: the file cannot be read or is no Keras model.
@@ -111,11 +120,17 @@ def load(path: Path) -> tuple[Any, TrainingRecord | None]:
     archive = check(path)
     import keras
 
+    importlib.import_module("edgelstm_quantize.cells")  # registers them
     try:
-        model = keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(
+            path, custom_objects=dict(custom_objects or {}), compile=False
+        )
     except Exception as error:  # Keras raises whatever its parts raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"Keras cannot load {path}: {reason}") from error
+        hint = ""
+        if "custom_objects" in str(error) or "registered" in str(error):
+            hint = " Name the module or file with its classes with --custom-objects."
+        raise ModelError(f"Keras cannot load {path}: {reason}{hint}") from error
     return model, _read_record(path) if archive else None
 
 

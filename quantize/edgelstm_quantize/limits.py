@@ -4,3 +4,8 @@ from __future__ import annotations
 
 MIN_TRAINING_READINGS = 300  # three folds, each long enough to tell a forecast from luck
 MIN_CALIBRATION_READINGS = 250  # with fewer than about 200 for the ranges a model is ruined
+
+# Of calibration, over all recordings. With a fifth held out, 40 leave 32 steps for the ranges and
+# 8 to measure fidelity on; below that both are luck.
+MIN_STEPS = 40
+FEW_STEPS = 200  # below, states have not yet been everywhere they go, and their ranges are short

@@ -1,23 +1,26 @@
-"""Applies a recipe: a float step graph becomes a quantised one, under the guards this needs."""
+"""Applies a recipe: a float graph becomes a quantised one, under the guards this needs."""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgelstm.errors import ConversionError
 from edgelstm.manifest import StatePair, TensorSpec
+from edgelstm_quantize import flatbuffer
 from edgelstm_quantize.calibration import Ranges
 from edgelstm_quantize.recipes import Recipe
-from edgelstm_quantize.step_graph import INPUT, OUTPUT, StateTensor
 from edgelstm_quantize.tflite import open_reference, operations, quiet, signature
+from edgelstm_quantize.tracing import StateTensor
 
-# ai-edge-quantizer draws progress bars otherwise.
-os.environ.setdefault("TQDM_DISABLE", "1")
+_INT16_HEADROOM = 1.5  # costs half a bit of sixteen, and spares clipping beyond the recording
+_BIAS_LIMIT = 2**29  # of an int32 bias, so that sums stay clear of its end
 
 
 @dataclass(frozen=True)
@@ -25,68 +28,133 @@ class QuantizedGraph:
     """A TFLite model and the tensors of its signature."""
 
     flatbuffer: bytes
-    input: TensorSpec
-    output: TensorSpec
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
     states: tuple[StatePair, ...]
-    operations: tuple[str, ...]
 
 
 def apply_recipe(
-    recipe: Recipe, float_model: bytes, states: Sequence[StateTensor], ranges: Ranges
+    recipe: Recipe,
+    float_model: bytes,
+    states: Sequence[StateTensor],
+    ranges: Ranges,
+    ends: tuple[Sequence[str], Sequence[str]],
+    *,
+    per_channel: bool = True,
 ) -> QuantizedGraph:
-    """Quantises a float step graph.
+    """Quantises a float graph.
 
     Args:
         recipe: one of `RECIPES`.
         float_model: the TFLite model.
-        states: the states of the step graph.
-        ranges: of every activation, from `record_ranges`; for a recipe that needs them.
+        states: the states of the graph.
+        ranges: of every activation, from `calibrate`; for a recipe of integers.
+        ends: names of the inputs and of the outputs, in order.
+        per_channel: whether weights may have a scale per row; tflite-runtime computes such rows
+            wrongly in `int8-float`.
 
     Raises:
         ConversionError: a guard found the quantised graph to be wrong.
     """
-    if not recipe.needs_ranges:
-        return _describe(float_model, states)
-    graph = _describe(_quantize_int8(float_model, ranges), states)
+    if recipe.name == "float32":
+        return _describe(float_model, states, ends)
+    if not recipe.integer:
+        return _describe(_quantize_weights(recipe, float_model, per_channel), states, ends)
+    if recipe.dtype == "int16":
+        ranges = {
+            name: (low * _INT16_HEADROOM, high * _INT16_HEADROOM)
+            for name, (low, high) in ranges.items()
+        }
+    graph = _describe(_quantize_all(recipe, float_model, ranges), states, ends)
     loose = [pair for pair in graph.states if not _same_quantization(pair)]
     if loose:
         # An operation with a fixed output scale (TANH: 1/128) does not take the range it is
         # given; the state's input must follow it then.
-        forced = ranges | {
-            _tensor_name(float_model, pair.input.name): _range_of(pair.output) for pair in loose
-        }
-        graph = _describe(_quantize_int8(float_model, forced), states)
+        names = signature(open_reference(float_model)).inputs
+        forced = ranges | {names[p.input.name]["name"]: _range_of(p.output) for p in loose}
+        graph = _describe(_quantize_all(recipe, float_model, forced), states, ends)
     for pair in graph.states:
         if not _same_quantization(pair):
             raise ConversionError(
                 f"The state {pair.input.name} has another scale going in than coming out; "
                 "the quantised model would drift."
             )
-    _refuse_float_tensors(graph.flatbuffer)
+    _refuse_float_tensors(recipe, graph.flatbuffer)
     return graph
 
 
-def _quantize_int8(float_model: bytes, ranges: Ranges) -> bytes:
-    from ai_edge_quantizer import quantizer, recipe
+def _quantize_weights(recipe: Recipe, float_model: bytes, per_channel: bool) -> bytes:
+    from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
-    ranks = {d["name"]: len(d["shape"]) for d in open_reference(float_model).get_tensor_details()}
-    calibration = {
+    granularity = qtyping.QuantGranularity
+    manager = recipe_manager.RecipeManager()
+    add = manager.add_dynamic_config
+    if recipe.name == "int8-weight":
+        add = manager.add_weight_only_config
+    add(
+        regex=".*",
+        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+        num_bits=8,
+        granularity=granularity.CHANNELWISE if per_channel else granularity.TENSORWISE,
+    )
+    worker = quantizer.Quantizer(bytearray(float_model), manager.get_quantization_recipe())
+    return _run(worker, None)
+
+
+def _quantize_all(recipe: Recipe, float_model: bytes, ranges: Ranges) -> bytes:
+    from ai_edge_quantizer import quantizer
+    from ai_edge_quantizer import recipe as recipes
+
+    details = open_reference(float_model).get_tensor_details()
+    ranks = {d["name"]: len(d["shape"]) for d in details}
+    calibration: dict[str, dict[str, NDArray[np.float32]]] = {
         name: {
             "min": np.full((1,) * ranks[name], low, np.float32),
             "max": np.full((1,) * ranks[name], high, np.float32),
         }
         for name, (low, high) in ranges.items()
     }
-    worker = quantizer.Quantizer(bytearray(float_model), recipe.static_wi8_ai8())
-    with quiet():
+    if recipe.dtype == "int16":
+        for name, limits in _weight_floors(float_model, ranges).items():
+            calibration[name] = {"min": -limits, "max": limits}
+        chosen = recipes.static_wi8_ai16()
+    else:
+        chosen = recipes.static_wi8_ai8()
+    return _run(quantizer.Quantizer(bytearray(float_model), chosen), calibration)
+
+
+def _run(worker: Any, calibration: Any) -> bytes:
+    # It draws progress bars on standard error, whatever it is told.
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
         try:
             result = worker.quantize(calibration, enable_progress_report=False)
         except (ValueError, RuntimeError) as error:
-            raise ConversionError(f"ai-edge-quantizer refused the model: {error}") from error
-    return bytes(result.quantized_model)
+            reason = str(error).strip().splitlines()[0]
+            raise ConversionError(f"ai-edge-quantizer refused the model: {reason}") from error
+    return flatbuffer.mend(bytes(result.quantized_model))
 
 
-def _describe(model: bytes, states: Sequence[StateTensor]) -> QuantizedGraph:
+def _weight_floors(float_model: bytes, ranges: Ranges) -> dict[str, NDArray[np.float32]]:
+    """Weight ranges, (rows, 1), for products whose int32 bias would saturate otherwise.
+
+    A bias has the scale of the input times that of its row of weights. With int16 inputs that of
+    a row of tiny weights is so small that the bias does not fit.
+    """
+    floors = {}
+    for product in flatbuffer.products(float_model)[0]:
+        input_scale = max(map(abs, ranges.get(product.source, (0.0, 0.0)))) / 32767
+        if input_scale == 0:
+            continue
+        own = np.abs(product.kernel.values).max(axis=1)
+        floor = 127 * np.abs(product.bias.values) / (input_scale * _BIAS_LIMIT)
+        if (floor > own).any():
+            floors[product.kernel.name] = np.maximum(own, floor)[:, None].astype(np.float32)
+    return floors
+
+
+def _describe(
+    model: bytes, states: Sequence[StateTensor], ends: tuple[Sequence[str], Sequence[str]]
+) -> QuantizedGraph:
     interpreter = open_reference(model)
     tensors = signature(interpreter)
     ins, outs = tensors.inputs, tensors.outputs
@@ -95,15 +163,15 @@ def _describe(model: bytes, states: Sequence[StateTensor]) -> QuantizedGraph:
         d["index"] for d in interpreter.get_output_details()
     }:
         raise ConversionError("The quantised model's signature does not name its own outputs.")
+    inputs, outputs = ends
     return QuantizedGraph(
         model,
-        _spec(INPUT, ins[INPUT]),
-        _spec(OUTPUT, outs[OUTPUT]),
+        tuple(_spec(name, ins[name]) for name in inputs),
+        tuple(_spec(name, outs[name]) for name in outputs),
         tuple(
             StatePair(_spec(s.name, ins[s.name]), _spec(s.output_name, outs[s.output_name]))
             for s in states
         ),
-        tuple(sorted({op["op_name"] for op in operations(interpreter)} - {"DELEGATE"})),
     )
 
 
@@ -120,24 +188,24 @@ def _same_quantization(pair: StatePair) -> bool:
 
 def _range_of(spec: TensorSpec) -> tuple[float, float]:
     limits = np.iinfo(spec.dtype)
-    return (
-        (limits.min - spec.zero_point) * spec.scale,
-        (limits.max - spec.zero_point) * spec.scale,
-    )
+    high = (limits.max - spec.zero_point) * spec.scale
+    # int16 is symmetric: its lowest code is not used.
+    low = -high if spec.dtype == "int16" else (limits.min - spec.zero_point) * spec.scale
+    return low, high
 
 
-def _tensor_name(model: bytes, name_in_signature: str) -> str:
-    detail = signature(open_reference(model)).inputs[name_in_signature]
-    return str(detail["name"])
-
-
-def _refuse_float_tensors(model: bytes) -> None:
+def _refuse_float_tensors(recipe: Recipe, model: bytes) -> None:
     interpreter = open_reference(model)
-    floating = {d["index"] for d in interpreter.get_tensor_details() if d["dtype"] == np.float32}
+    floating = {
+        d["index"]: d["name"] for d in interpreter.get_tensor_details() if d["dtype"] == np.float32
+    }
     for op in operations(interpreter):
         # What stays in float stands behind a DEQUANTIZE, which is not the one to blame.
-        if op["op_name"] != "DEQUANTIZE" and floating & {int(i) for i in op["outputs"]}:
+        blamed = floating.keys() & {int(i) for i in op["outputs"]}
+        if op["op_name"] != "DEQUANTIZE" and blamed:
+            # Tensors are called after the scope of their layer.
+            layer = floating[min(blamed)].split("/")[0]
             raise ConversionError(
-                f"The operation {op['op_name']} stays in float, so the model is not all int8; "
-                "replace the layer that needs it, or use --recipe float32."
+                f"The operation {op['op_name']} (of {layer!r}) stays in float, so the model is not "
+                f"all {recipe.dtype}; replace the layer that needs it, or use --recipe int8-float."
             )

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from edgelstm.errors import ConfigurationError
 
+AUTO = "auto"
+"""Not a recipe: chooses the smallest one that is close enough to the Keras model."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -13,28 +16,39 @@ class Recipe:
 
     Attributes:
         name: as users know it.
+        summary: what it does and where it serves, in a few words.
         dtype: of the activations, the states and the interface.
-        largest_error: mean |error| in standard deviations of the output above which a conversion
-            counts as failed.
-        rounding: by how much two correct runtimes may differ in a step: 1 LSB for integers
-            (kernels round differently), an absolute rounding for float32.
+        largest_error: mean |error| over the rms of the output above which a conversion counts as
+            failed.
+        rounding: by how much two correct runtimes may differ in a step: in LSB for integers
+            (kernels round differently), in standard deviations of the output for floats.
     """
 
     name: str
+    summary: str
     dtype: str
     largest_error: float
     rounding: float
 
     @property
-    def needs_ranges(self) -> bool:
-        """Whether activations are quantised, so that their ranges must be recorded."""
+    def integer(self) -> bool:
+        """Whether activations are integers, so that their ranges must be recorded."""
         return self.dtype != "float32"
 
 
 RECIPES = {
-    "int8": Recipe("int8", "int8", largest_error=0.1, rounding=1),
-    "float32": Recipe("float32", "float32", largest_error=1e-3, rounding=1e-4),
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "int8-float", "int8 weights and products, float32 cell; CPUs", "float32", 0.05, 1e-4
+        ),
+        Recipe("int8", "every tensor int8; Coral, microcontrollers", "int8", 0.1, 1),
+        Recipe("int8-weight", "int8 weights, float32 maths; most precise", "float32", 0.05, 1e-4),
+        Recipe("int16x8", "int8 weights, int16 activations and states", "int16", 0.05, 1),
+        Recipe("float32", "nothing quantised; a reference", "float32", 1e-3, 1e-4),
+    )
 }
+DEFAULT_RECIPE = "int8-float"
 
 
 def find_recipe(name: str) -> Recipe:
@@ -44,5 +58,7 @@ def find_recipe(name: str) -> Recipe:
         ConfigurationError: there is none.
     """
     if name not in RECIPES:
-        raise ConfigurationError(f"No recipe is called {name!r}; try {' or '.join(RECIPES)}.")
+        raise ConfigurationError(
+            f"No recipe is called {name!r}; try {', '.join(RECIPES)} or {AUTO}."
+        )
     return RECIPES[name]

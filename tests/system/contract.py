@@ -1,6 +1,6 @@
 """The contract of every backend, run by the Python that has it: contract.py BACKEND ARTIFACT.
 
-Prints the outputs of 200 steps as JSON. Needs no pytest, so that it runs where only the runtime
+Prints the outputs of 200 readings as JSON. Needs no pytest, so that it runs where only the runtime
 is installed.
 """
 
@@ -10,28 +10,46 @@ import json
 import sys
 
 import numpy as np
+from numpy.typing import NDArray
 
 import edgelstm
+from edgelstm.session import Session
+
+Readings = NDArray[np.float64]
+
+
+def outputs(session: Session, readings: Readings) -> list[list[float]]:
+    """The raw outputs of every run."""
+    found = []
+    for x in readings:
+        raw = session.step_raw(session.to_raw(x))
+        if raw is not None:
+            found.append(np.concatenate(raw).tolist())
+    return found
+
+
+def physical(session: Session, readings: Readings) -> list[list[float] | None]:
+    """What every reading gives, in physical units."""
+    given = [session.step(x) for x in readings]
+    return [None if y is None else y.tolist() for y in given]
 
 
 def main() -> None:
     name, path = sys.argv[1:]
-    x = edgelstm.load(path, backend=name).artifact.golden.x
-    readings = np.concatenate([x, x])[:200]
+    x = edgelstm.load(path, backend=name).artifact.golden.x.astype(np.float64)
+    readings = np.concatenate([x] * (200 // len(x) + 1))[:200]
     with edgelstm.load(path, backend=name) as session:
         assert session.backend == name
         first_broken = session.verify()
-        raw = [session.step_raw(session.to_raw(row.astype(np.float64))) for row in readings]
+        raw = outputs(session, readings)
         middle = session.state
-        ahead = [session.step(row).tolist() for row in readings[:20]]
+        ahead = physical(session, readings[:20])
         session.state = middle
-        assert [session.step(row).tolist() for row in readings[:20]] == ahead
+        assert physical(session, readings[:20]) == ahead
         session.reset()
-        again = [session.step_raw(session.to_raw(row.astype(np.float64))) for row in readings]
-        assert np.array_equal(raw, again)
+        assert outputs(session, readings) == raw
         assert first_broken is None, first_broken
-    outputs = np.array(raw, np.float64).tolist()
-    print(json.dumps({"outputs": outputs, "modules": sorted(sys.modules)}))  # noqa: T201
+    print(json.dumps({"outputs": raw, "modules": sorted(sys.modules)}))  # noqa: T201
 
 
 if __name__ == "__main__":

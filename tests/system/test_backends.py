@@ -15,7 +15,14 @@ from edgelstm.artifact import Artifact
 
 TESTS = Path(__file__).parent.parent
 OLD_PYTHON = TESTS.parent / ".venv-tflite-runtime" / "bin" / "python"
-ARTIFACTS = ["tiny.tflite", "tiny_float32.tflite"]
+ARTIFACTS = [
+    "tiny.tflite",
+    "tiny_float.tflite",
+    "tiny_float32.tflite",
+    "tiny_window.tflite",
+    "tiny_ports.tflite",
+    "tiny_tokens.tflite",
+]
 
 BACKENDS = [
     pytest.param("litert", sys.executable, id="litert"),
@@ -32,31 +39,45 @@ BACKENDS = [
 ]
 
 
-def contract(python: str, backend: str, artifact: str) -> dict[str, Any]:
-    result = subprocess.run(
+def run_contract(python: str, backend: str, artifact: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [python, str(TESTS / "system/contract.py"), backend, str(TESTS / "data" / artifact)],
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def contract(python: str, backend: str, artifact: str) -> dict[str, Any]:
+    result = run_contract(python, backend, artifact)
     assert result.returncode == 0, result.stderr
     answer: dict[str, Any] = json.loads(result.stdout)
     return answer
 
 
+@pytest.fixture(scope="module")
+def reference() -> Callable[[str], NDArray[np.float64]]:
+    """The outputs of litert, each artifact once."""
+    return cache(lambda name: np.array(contract(sys.executable, "litert", name)["outputs"]))
+
+
 @pytest.mark.parametrize("artifact", ARTIFACTS)
 @pytest.mark.parametrize(("backend", "python"), BACKENDS)
-def test_the_contract_holds_and_outputs_agree(backend: str, python: str, artifact: str) -> None:
-    reference = np.array(contract(sys.executable, "litert", artifact)["outputs"])
+def test_the_contract_holds_and_outputs_agree(
+    backend: str, python: str, artifact: str, reference: Callable[[str], NDArray[np.float64]]
+) -> None:
+    manifest = Artifact.read(TESTS / "data" / artifact).manifest
+    if RUNTIME_PACKAGES.get(backend, "ai-edge-litert") not in manifest.runtimes:
+        assert (backend, artifact) == ("tflite-runtime", "tiny_float.tflite")
+        pytest.xfail("refused; see test_tflite_runtime_is_refused_for_what_it_computes_wrongly")
     outputs = np.array(contract(python, backend, artifact)["outputs"])
-    difference = np.abs(outputs - reference)
+    difference = np.abs(outputs - reference(artifact))
     if artifact == "tiny_float32.tflite":
-        assert difference.max() < 1e-5
+        assert difference.max() < 1e-4  # in physical units, around 20
     else:
         # Kernels round differently, by a code a step, and the states carry that on.
-        tolerance = Artifact.read(TESTS / "data" / artifact).manifest.golden_tolerance
         assert difference.mean() < 1
-        assert difference.max() <= tolerance
+        assert (difference <= manifest.golden_tolerance).all()
 
 
 @pytest.mark.parametrize(("backend", "python"), [BACKENDS[0], BACKENDS[2]])

@@ -49,14 +49,17 @@ def refusal(path: Path, content: bytes | None = None) -> str:
 # Writing
 
 
-def test_write_and_read_round_trip(tiny: Artifact, path: Path) -> None:
-    tiny.write(path)
-    assert same(Artifact.read(path), tiny)
+@pytest.mark.parametrize("name", ["tiny", "tiny_float", "tiny_window", "tiny_ports", "tiny_tokens"])
+def test_write_and_read_round_trip(name: str, path: Path, request: pytest.FixtureRequest) -> None:
+    artifact = request.getfixturevalue(name)
+    artifact.write(path)
+    assert same(Artifact.read(path), artifact)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_round_trip_of_a_changed_manifest(tiny: Artifact, path: Path) -> None:
-    manifest = dataclasses.replace(tiny.manifest, name="Pumpe Süd", clip=8.0, detection=None)
+    port = dataclasses.replace(tiny.manifest.inputs[0], clip=8.0)
+    manifest = dataclasses.replace(tiny.manifest, name="Pumpe Süd", inputs=(port,), detection=None)
     changed = dataclasses.replace(tiny, manifest=manifest)
     changed.write(path)
     assert Artifact.read(path).manifest == manifest
@@ -211,9 +214,9 @@ def test_manifest_of_another_model_is_refused(
 
 
 def test_unknown_schema_version_names_the_file(tiny: Artifact, path: Path) -> None:
-    manifest = dataclasses.replace(tiny.manifest, schema_version=2)
+    manifest = dataclasses.replace(tiny.manifest, schema_version=3)
     dataclasses.replace(tiny, manifest=manifest).write(path)
-    assert "schema version 2" in refusal(path)
+    assert "schema version 3" in refusal(path)
 
 
 # Other files

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -16,7 +17,10 @@ from click.testing import CliRunner, Result
 import edgelstm
 from edgelstm.artifact import Artifact
 from edgelstm.cli import main
+from edgelstm.commands.quantize import describe_conversion
+from edgelstm.errors import ConversionError
 from edgelstm.manifest import Manifest
+from edgelstm_quantize.jobs import QuantizeOptions, TargetDevice
 
 COMMANDS = ("demo", "train", "quantize", "inspect", "run", "simulate")
 
@@ -268,20 +272,247 @@ def test_inspect_page(tiny_path: Path, tiny: Artifact) -> None:
     assert page["period"] == "1 min"
     assert page["sha256"] == manifest.sha256
     assert page["threshold"].startswith("one false alarm in 7 days, set on ")
-    assert page["golden"] == f"128 steps, tolerance {manifest.golden_tolerance:g}"
-    assert page["fidelity"].startswith(f"{manifest.fidelity.relative_error:.2%} of the output")
-    assert page["input"].startswith(f"x int8 (1 x 1 x 2), scale {manifest.input.scale:.4g}, ")
-    labels = [line[:11].strip() for line in result.stdout.splitlines()]
-    assert labels.count("channel") == 2
-    assert labels.count("target") == 2
-    assert labels.count("state") == 2
+    tolerance = max(manifest.golden_tolerance)
+    assert page["golden"] == f"128 readings, tolerance {tolerance:g} at most"
+    error, most = manifest.fidelity.relative_error, manifest.fidelity.max_error
+    assert page["fidelity"] == (
+        f"differs by {error:.2%} of the output over 180 steps, {most:.2%} at most"
+    )
+    scale = manifest.inputs[0].tensor.scale
+    assert page["input"].startswith(f"x int8 (1 x 2), scale {scale:.4g}, zero point ")
 
 
-def test_inspect_json_is_the_manifest(tiny_path: Path, tiny: Artifact) -> None:
-    result = invoke("inspect", tiny_path, "--json")
+def page_of(artifact: Path) -> list[tuple[str, str]]:
+    result = invoke("inspect", artifact)
     assert result.exit_code == 0
-    assert Manifest.from_json(result.stdout) == tiny.manifest
-    assert json.loads(result.stdout)["name"] == "tiny"
+    return [(line[:11].strip(), line[11:]) for line in result.stdout.splitlines()]
+
+
+BOTH = "ai-edge-litert 1.0.0 or later, tflite-runtime 2.14.0 or later"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "recipe", "runtimes", "labels"),
+    [
+        ("tiny", "stream, one step per reading", "int8", BOTH, (2, 2, 1, 1, 2)),
+        (
+            "tiny_float",
+            "stream, one step per reading",
+            "int8-float",
+            "ai-edge-litert 1.0.0 or later",
+            (2, 2, 1, 1, 2),
+        ),
+        (
+            "tiny_window",
+            "window of 8 readings, run every 3 readings",
+            "int8",
+            BOTH,
+            (2, 2, 1, 1, 0),
+        ),
+        ("tiny_ports", "stream, one step per reading", "int8", BOTH, (3, 3, 2, 2, 1)),
+        ("tiny_tokens", "stream, one step per reading", "int8", BOTH, (1, 5, 1, 1, 2)),
+    ],
+)
+def test_inspect_page_of(
+    name: str, mode: str, recipe: str, runtimes: str, labels: tuple[int, ...], tiny_path: Path
+) -> None:
+    page = page_of(tiny_path.with_name(f"{name}.tflite"))
+    found = [label for label, _ in page]
+    kinds = ("channel", "target", "input", "output", "state")
+    assert tuple(map(found.count, kinds)) == labels
+    values = dict(page)
+    assert (values["mode"], values["recipe"], values["runtimes"]) == (mode, recipe, runtimes)
+    assert "FULLY_CONNECTED v" in values["operations"]
+
+
+def test_inspect_shows_what_a_forecast_forecasts(tiny_path: Path) -> None:
+    page = page_of(tiny_path.with_name("tiny_float.tflite"))
+    assert ("channel", "flow: mean 20, std 2.121") in page
+    assert ("target", "level: mean -5, std 0.7071, 1 step ahead") in page
+    assert ("input", "x float32 (1 x 2)") in page
+    assert ("state", "state_0 float32 (1 x 8) -> next_state_0") in page
+
+
+def test_inspect_shows_ports_and_tokens(tiny_path: Path) -> None:
+    ports = page_of(tiny_path.with_name("tiny_ports.tflite"))
+    assert [v.split(":")[0] for k, v in ports if k == "target"] == [
+        "higher_0",
+        "higher_1",
+        "next_load",
+    ]
+    assert [v.split()[0] for k, v in ports if k in ("input", "output")] == [
+        "vibration",
+        "load",
+        "higher",
+        "next_load",
+    ]
+    assert ("threshold", "none") in ports
+    tokens = page_of(tiny_path.with_name("tiny_tokens.tflite"))
+    assert ("channel", "channel_0: 5 tokens") in tokens
+    assert ("input", "token int32 (1)") in tokens
+
+
+def test_inspect_shows_units(tiny: Artifact, folder: Path) -> None:
+    (port,) = tiny.manifest.inputs
+    channel = dataclasses.replace(port.channels[0], unit="l/min")
+    port = dataclasses.replace(port, channels=(channel, port.channels[1]))
+    changed(tiny, inputs=(port,)).write(folder / "pump.tflite")
+    assert ("channel", "flow: mean 20 l/min, std 2.121 l/min") in page_of(folder / "pump.tflite")
+
+
+def changed(artifact: Artifact, **changes: Any) -> Artifact:
+    manifest = dataclasses.replace(artifact.manifest, **changes)
+    return dataclasses.replace(artifact, manifest=manifest)
+
+
+def test_inspect_shows_the_first_of_many_targets(tiny: Artifact, folder: Path) -> None:
+    (port,) = tiny.manifest.outputs
+    for targets, more in ((16, []), (17, ["... and 1 more"]), (40, ["... and 24 more"])):
+        many = dataclasses.replace(port, channels=port.channels[:1] * targets)
+        artifact = changed(tiny, outputs=(many,), golden_tolerance=(1.0,) * targets)
+        artifact.write(folder / "wide.tflite", force=True)
+        shown = [value for label, value in page_of(folder / "wide.tflite") if label == "target"]
+        assert shown[16:] == more
+        assert all(value.startswith("flow: ") for value in shown[:16])
+
+
+def test_inspect_of_a_window_that_runs_at_every_reading(
+    tiny_window: Artifact, folder: Path
+) -> None:
+    changed(tiny_window, hop=1).write(folder / "pump.tflite")
+    page = page_of(folder / "pump.tflite")
+    assert ("mode", "window of 8 readings, run at every reading") in page
+
+
+def test_inspect_of_an_artifact_that_no_runtime_was_tried_with(
+    tiny: Artifact, folder: Path
+) -> None:
+    changed(tiny, runtimes={}).write(folder / "pump.tflite")
+    assert ("runtimes", "none that was tried") in page_of(folder / "pump.tflite")
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_float", "tiny_window", "tiny_ports", "tiny_tokens"])
+def test_inspect_json_is_the_manifest(
+    name: str, tiny_path: Path, request: pytest.FixtureRequest
+) -> None:
+    result = invoke("inspect", tiny_path.with_name(f"{name}.tflite"), "--json")
+    assert result.exit_code == 0
+    assert Manifest.from_json(result.stdout) == request.getfixturevalue(name).manifest
+    assert json.loads(result.stdout)["recipe"] in ("int8", "int8-float")
+
+
+# What quantize is given, and what it says
+
+
+@pytest.fixture
+def given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the job in its own process is asked to do, instead of doing it."""
+    (folder / "pump.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    asked: list[Any] = []
+
+    def note(job: object, *arguments: Any, **options: Any) -> None:
+        asked.extend([*arguments, options])
+        raise ConversionError("Enough.")
+
+    monkeypatch.setattr("edgelstm_quantize.isolated.run_isolated", note)
+    return asked
+
+
+QUANTIZE = ("quantize", "pump.h5", "--calibration", "pump.csv", "-o", "pump.tflite")
+
+
+def test_quantize_asks_for_what_its_options_say(given: list[Any]) -> None:
+    options = (
+        *("--recipe", "int16x8", "--runtime", "tflite-runtime", "--max-error", "2%"),
+        *("--mode", "window", "--window", "16", "--hop", "4", "--custom-objects", "mine.py"),
+        *("--name", "pump 7", "--horizon", "0", "--false-alarms-per-day", "3"),
+        *("--force-recipe", "--allow-low-fidelity", "--device", "pi4", "--report", "pump.html"),
+    )
+    assert refusal(*QUANTIZE, *options) == "Enough."
+    model, (recording,), output, asked, rest = given
+    assert (model, output) == (Path("pump.h5"), Path("pump.tflite"))
+    assert (len(recording), recording.channels) == (400, ("flow", "level"))
+    assert asked == QuantizeOptions(
+        recipe="int16x8",
+        device=TargetDevice("pi4", "ai-edge-litert", "int8-float", ""),
+        runtime="tflite-runtime",
+        mode="window",
+        window=16,
+        hop=4,
+        name="pump 7",
+        horizon=0,
+        false_alarms_per_day=3,
+        max_error=0.02,
+        force_recipe=True,
+        allow_low_fidelity=True,
+        custom_objects="mine.py",
+    )
+    assert (rest["report"], rest["force"]) == (Path("pump.html"), False)
+
+
+def test_quantize_leaves_the_choice_to_the_converter(given: list[Any]) -> None:
+    assert refusal(*QUANTIZE) == "Enough."
+    assert given[3] == QuantizeOptions(name="pump")
+    assert given[4]["report"] is None
+
+
+def test_quantize_takes_several_recordings(given: list[Any], folder: Path) -> None:
+    (folder / "more.csv").write_text("time,flow,level\n0,1,2\n60,3,4\n")
+    assert refusal(*QUANTIZE, "--calibration", "more.csv", "--columns", "level") == "Enough."
+    assert [(len(r), r.channels) for r in given[1]] == [(400, ("level",)), (2, ("level",))]
+
+
+@pytest.mark.parametrize("share", ["0%", "100%", "-1%", "1", "nan", "one"])
+def test_quantize_refuses_an_error_that_is_no_share(given: list[Any], share: str) -> None:
+    result = invoke(*QUANTIZE, "--max-error", share)
+    assert result.exit_code == 2
+    assert "Invalid value for '--max-error'" in result.stderr
+    assert given == []
+
+
+def test_quantize_refuses_an_unknown_device(given: list[Any]) -> None:
+    message = refusal(*QUANTIZE, "--device", "pi9")
+    assert message.startswith("No device is called 'pi9'; the known ones are ")
+    assert given == []
+
+
+def test_quantize_refuses_a_report_that_exists_or_is_no_page(
+    given: list[Any], folder: Path
+) -> None:
+    (folder / "pump.html").write_text("precious")
+    message = refusal(*QUANTIZE, "--report", "pump.html")
+    assert message == "pump.html exists already; use --force to replace it."
+    assert "does not end in .html" in refusal(*QUANTIZE, "--report", "pump.pdf")
+    assert given == []
+
+
+def test_describe_conversion(tiny_float: Artifact) -> None:
+    manifest = tiny_float.manifest
+    fidelity = manifest.fidelity
+    assert describe_conversion(manifest) == [
+        f"Model     int8-float, {manifest.flatbuffer_bytes:,} bytes, 2 states, forecasts flow, "
+        "level one reading ahead",
+        f"Fidelity  differs from the Keras model by {fidelity.relative_error:.2%} of its output "
+        f"over 180 held-out steps ({fidelity.max_error:.2%} at most, drift {fidelity.drift:.2f}, "
+        f"correlation {fidelity.correlation:.4f})",
+        "Runtimes  ai-edge-litert 1.0.0 or later",
+        "Threshold set on 899 recording residuals for one false alarm in 7 days; int8-float "
+        f"changes scores by {fidelity.score_change:.1%}",
+    ]
+
+
+def test_describe_conversion_of_a_window(tiny_window: Artifact) -> None:
+    assert "bytes, window 8, forecasts flow" in describe_conversion(tiny_window.manifest)[0]
+
+
+def test_describe_conversion_without_a_forecast(tiny_tokens: Artifact) -> None:
+    model, fidelity, _, threshold = describe_conversion(tiny_tokens.manifest)
+    assert model.endswith("bytes, 2 states")
+    assert "correlation" in fidelity
+    assert threshold == "Threshold none: the model forecasts nothing"
+    constant = dataclasses.replace(tiny_tokens.manifest.fidelity, correlation=None)
+    manifest = dataclasses.replace(tiny_tokens.manifest, fidelity=constant)
+    assert "correlation" not in describe_conversion(manifest)[1]
 
 
 # As a program

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import sys
 from pathlib import Path
@@ -8,11 +9,14 @@ import click
 import pytest
 
 from edgelstm.alert import Alert, AlertEvent
+from edgelstm.artifact import Artifact
 from edgelstm.commands.console import (
     LiveLine,
+    Percentage,
     ProgressLine,
     Rows,
     format_budget,
+    format_runtimes,
     read_recording,
 )
 from edgelstm.errors import RecordingError
@@ -80,6 +84,46 @@ def test_rows(text: str, rows: tuple[int | None, int | None]) -> None:
 def test_bad_rows(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is not of the form START:STOP, such as 0:750"):
         Rows().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("1%", 0.01),
+        ("0.5%", 0.005),
+        ("99.9%", 0.999),
+        ("0.01", 0.01),
+        ("5 %", 0.05),
+        ("1e-3", 1e-3),
+    ],
+)
+def test_percentage(text: str, share: float) -> None:
+    assert Percentage().convert(text, None, None) == pytest.approx(share)
+    assert Percentage().convert(share, None, None) == share  # a default that is converted already
+
+
+@pytest.mark.parametrize("text", ["", "%", "one", "1%%", "1,5%"])
+def test_percentage_that_is_no_number(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"is no share such as 1% or 0\.01"):
+        Percentage().convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["0", "0%", "1", "5", "100%", "-1%", "nan", "inf%"])
+def test_percentage_of_nothing_or_all(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not between 0 and 100%"):
+        Percentage().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "text"),
+    [
+        ({"ai-edge-litert": "2.1.0"}, "ai-edge-litert 2.1.0 or later"),
+        ({"a": "1", "b": "2"}, "a 1 or later, b 2 or later"),
+        ({}, "none that was tried"),
+    ],
+)
+def test_format_runtimes(tiny: Artifact, runtimes: dict[str, str], text: str) -> None:
+    assert format_runtimes(dataclasses.replace(tiny.manifest, runtimes=runtimes)) == text
 
 
 def test_format_event_of_a_reading_without_one() -> None:

@@ -6,7 +6,15 @@ import sys
 
 import pytest
 
-HEAVY = ("tensorflow", "keras", "ai_edge_litert", "tflite_runtime", "ai_edge_quantizer", "serial")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "ai_edge_litert",
+    "tflite_runtime",
+    "ai_edge_quantizer",
+    "serial",
+    "pyarrow",
+)
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -14,7 +22,9 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
-@pytest.mark.parametrize("module", ["edgelstm", "edgelstm.cli", "edgelstm.pipeline"])
+@pytest.mark.parametrize(
+    "module", ["edgelstm", "edgelstm.cli", "edgelstm.session", "edgelstm.pipeline"]
+)
 def test_import_loads_no_heavy_package(module: str) -> None:
     done = python("-c", f"import sys, {module}; print(*sys.modules)")
     loaded = {name.partition(".")[0] for name in done.stdout.split()}

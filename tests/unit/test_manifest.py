@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgelstm.artifact import Artifact
 from edgelstm.errors import ArtifactError
-from edgelstm.manifest import Channel, Manifest
+from edgelstm.manifest import Channel, Manifest, Port, TensorSpec
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -35,9 +35,19 @@ def changed(manifest: Manifest, change: Change) -> str:
     return json.dumps(data)
 
 
-def test_json_round_trip(manifest: Manifest) -> None:
+@pytest.mark.parametrize("name", ["tiny", "tiny_float", "tiny_window", "tiny_ports", "tiny_tokens"])
+def test_json_round_trip(name: str, request: pytest.FixtureRequest) -> None:
+    manifest: Manifest = request.getfixturevalue(name).manifest
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert Manifest.from_json(manifest.to_json().encode()) == manifest
+
+
+def test_channels_and_targets_are_those_of_all_ports(tiny_ports: Artifact) -> None:
+    manifest = tiny_ports.manifest
+    assert [port.tensor.name for port in manifest.inputs] == ["vibration", "load"]
+    assert [c.name for c in manifest.channels] == ["vibration_0", "vibration_1", "load_0"]
+    assert [port.tensor.name for port in manifest.outputs] == ["higher", "next_load"]
+    assert [t.name for t in manifest.targets] == ["higher_0", "higher_1", "next_load"]
 
 
 _json_values = st.recursive(
@@ -54,35 +64,105 @@ _channels = st.builds(
     st.text(max_size=3),
     mean=st.floats(allow_nan=False, allow_infinity=False),
     std=_positive,
+    tokens=st.none() | st.integers(1),
 )
-_some_channels = st.lists(_channels, min_size=1, max_size=3).map(tuple)
+_ports = st.builds(
+    Port,
+    st.lists(_channels, min_size=1, max_size=3).map(tuple),
+    clip=st.none() | st.floats(),
+    scaling=st.sampled_from(["session", "graph"]),
+    tensor=st.builds(TensorSpec),
+)
+_some_ports = st.lists(_ports, min_size=1, max_size=2).map(tuple)
+_modes = st.just(("stream", None, 1)) | st.tuples(
+    st.just("window"), st.integers(1, 999), st.integers(1, 999)
+)
+
+
+@st.composite
+def _manifests(draw: st.DrawFn) -> Manifest:
+    outputs = draw(_some_ports)
+    mode, window, hop = draw(_modes)
+    return draw(
+        st.builds(
+            Manifest,
+            schema_version=st.just(2),
+            mode=st.just(mode),
+            window=st.just(window),
+            hop=st.just(hop),
+            inputs=_some_ports,
+            outputs=st.just(outputs),
+            sample_period=_positive,
+            golden_tolerance=st.just((1.0,) * sum(len(port.channels) for port in outputs)),
+        )
+    )
 
 
 @settings(deadline=None, max_examples=20)
-@given(
-    st.builds(
-        Manifest,
-        schema_version=st.just(1),
-        channels=_some_channels,
-        targets=_some_channels,
-        sample_period=_positive,
-    )
-)
+@given(_manifests())
 def test_json_round_trip_of_any_manifest(manifest: Manifest) -> None:
     text = manifest.to_json()
     assert Manifest.from_json(text).to_json() == text  # not ==, because of nan
 
 
+@pytest.mark.parametrize("ports", ["inputs", "outputs"])
 @pytest.mark.parametrize("std", [0, -1, math.nan, math.inf])
-def test_channel_that_scales_nothing_is_refused(manifest: Manifest, std: float) -> None:
-    assert "'flow'" in refusal(changed(manifest, lambda d: d["channels"][0].update(std=std)))
+def test_channel_that_scales_nothing_is_refused(manifest: Manifest, ports: str, std: float) -> None:
+    text = changed(manifest, lambda d: d[ports][0]["channels"][0].update(std=std))
+    assert "'flow'" in refusal(text)
 
 
-@pytest.mark.parametrize("field", ["channels", "targets"])
+@pytest.mark.parametrize("mean", [math.nan, math.inf])
+def test_channel_without_a_middle_is_refused(manifest: Manifest, mean: float) -> None:
+    text = changed(manifest, lambda d: d["inputs"][0]["channels"][0].update(mean=mean))
+    assert "'flow'" in refusal(text)
+
+
+def test_unknown_scaling_is_refused(manifest: Manifest) -> None:
+    message = refusal(changed(manifest, lambda d: d["outputs"][0].update(scaling="none")))
+    assert "'y' is scaled by 'none'" in message
+    assert "'session' and 'graph'" in message
+
+
+@pytest.mark.parametrize("mode", ["", "batch", "Stream"])
+def test_unknown_mode_is_refused(manifest: Manifest, mode: str) -> None:
+    assert f"the mode {mode!r}" in refusal(changed(manifest, lambda d: d.update(mode=mode)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "window", "hop"),
+    [
+        ("stream", 8, 1),
+        ("stream", 0, 1),
+        ("stream", None, 3),
+        ("stream", None, 0),
+        ("window", None, 1),
+        ("window", 0, 1),
+        ("window", -8, 1),
+        ("window", 8, 0),
+        ("window", 8, -1),
+    ],
+)
+def test_window_that_does_not_fit_the_mode_is_refused(
+    manifest: Manifest, mode: str, window: int | None, hop: int
+) -> None:
+    message = refusal(changed(manifest, lambda d: d.update(mode=mode, window=window, hop=hop)))
+    assert f"{mode!r} with a window of {window} readings and a hop of {hop}" in message
+
+
+@pytest.mark.parametrize("tolerance", [[], [1.0], [1.0, 1.0, 1.0]])
+def test_a_golden_tolerance_for_each_target_is_needed(
+    manifest: Manifest, tolerance: list[float]
+) -> None:
+    message = refusal(changed(manifest, lambda d: d.update(golden_tolerance=tolerance)))
+    assert f"{len(tolerance)} golden tolerances for 2 targets" in message
+
+
+@pytest.mark.parametrize("field", ["inputs", "outputs"])
 def test_manifest_without_channels_is_refused(manifest: Manifest, field: str) -> None:
-    assert "names no channels or no targets" in refusal(
-        changed(manifest, lambda d: d.update({field: []}))
-    )
+    message = "names no channels or no targets"
+    assert message in refusal(changed(manifest, lambda d: d.update({field: []})))
+    assert message in refusal(changed(manifest, lambda d: d[field][0].update(channels=[])))
 
 
 @pytest.mark.parametrize("period", [0, -1, math.nan, math.inf])
@@ -95,16 +175,26 @@ def test_json_is_sorted_and_indented(manifest: Manifest) -> None:
     assert text == json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
 
 
-@pytest.mark.parametrize("field", ["clip", "detection"])
-def test_optional_fields_may_be_null(manifest: Manifest, field: str) -> None:
-    text = changed(manifest, lambda d: d.update({field: None}))
-    assert getattr(Manifest.from_json(text), field) is None
+def test_optional_fields_may_be_null_or_not(manifest: Manifest) -> None:
+    def fill(data: dict[str, Any]) -> None:
+        data["detection"] = None
+        data["inputs"][0]["clip"] = 8.0
+        data["inputs"][0]["channels"][0]["tokens"] = 5
+        data["fidelity"].update(correlation=None, score_change=None)
+
+    read = Manifest.from_json(changed(manifest, fill))
+    assert read.detection is None
+    assert (read.inputs[0].clip, manifest.inputs[0].clip) == (8.0, None)
+    assert [c.tokens for c in read.channels] == [5, None]
+    assert (read.fidelity.correlation, read.fidelity.score_change) == (None, None)
 
 
 def test_whole_numbers_are_read_where_fractions_are_allowed(manifest: Manifest) -> None:
-    read = Manifest.from_json(changed(manifest, lambda d: d.update(sample_period=60, clip=8)))
-    assert (read.sample_period, read.clip) == (60.0, 8.0)
+    text = changed(manifest, lambda d: d.update(sample_period=60, golden_tolerance=[1, 2]))
+    read = Manifest.from_json(text)
+    assert (read.sample_period, read.golden_tolerance) == (60.0, (1.0, 2.0))
     assert isinstance(read.sample_period, float)
+    assert isinstance(read.golden_tolerance[0], float)
 
 
 @pytest.mark.parametrize("text", ["", "{", "manifest", b"\xff\xfe{}", b"\x00"])
@@ -117,30 +207,41 @@ def test_json_that_is_no_manifest_is_refused(text: str) -> None:
     assert "schema version None" in refusal(text)
 
 
-@pytest.mark.parametrize("version", [0, 2, 99, "1"])
+@pytest.mark.parametrize("version", [0, 1, 3, 99, "2", 2.5, None])
 def test_another_schema_version_names_both_versions(manifest: Manifest, version: object) -> None:
     message = refusal(changed(manifest, lambda d: d.update(schema_version=version)))
     assert f"schema version {version!r}" in message
-    assert "knows version 1" in message
+    assert "knows version 2" in message
 
 
 def test_another_schema_version_is_refused_before_its_fields_are_read() -> None:
-    assert "schema version 2" in refusal('{"schema_version": 2, "new": true}')
+    assert "schema version 3" in refusal('{"schema_version": 3, "new": true}')
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.pop("clip"), "The manifest misses the field 'clip'"),
-        (lambda d: d["input"].pop("scale"), "The manifest.input misses the field 'scale'"),
+        (lambda d: d.pop("runtimes"), "The manifest misses the field 'runtimes'"),
+        (
+            lambda d: d["inputs"][0].pop("clip"),
+            "The manifest.inputs[0] misses the field 'clip'",
+        ),
+        (
+            lambda d: d["inputs"][0]["tensor"].pop("scale"),
+            "The manifest.inputs[0].tensor misses the field 'scale'",
+        ),
+        (
+            lambda d: d["operations"][2].pop("version"),
+            "The manifest.operations[2] misses the field 'version'",
+        ),
         (
             lambda d: d["states"][1]["output"].pop("shape"),
             "The manifest.states[1].output misses the field 'shape'",
         ),
         (lambda d: d.update(colour=1), "The manifest has an unknown field 'colour'"),
         (
-            lambda d: d["channels"][0].update(colour=1),
-            "The manifest.channels[0] has an unknown field 'colour'",
+            lambda d: d["inputs"][0]["channels"][0].update(colour=1),
+            "The manifest.inputs[0].channels[0] has an unknown field 'colour'",
         ),
     ],
 )
@@ -160,22 +261,43 @@ def test_missing_and_unknown_fields_are_named(
         (lambda d: d.update(warm_up="20"), "manifest.warm_up"),
         (lambda d: d.update(sample_period=True), "manifest.sample_period"),
         (lambda d: d.update(sample_period="60"), "manifest.sample_period"),
-        (lambda d: d.update(clip=[8]), "manifest.clip"),
-        (lambda d: d.update(channels={}), "manifest.channels"),
-        (lambda d: d.update(channels=["flow"]), "manifest.channels[0]"),
+        (lambda d: d.update(window=8.0), "manifest.window"),
+        (lambda d: d.update(hop=None), "manifest.hop"),
+        (lambda d: d.update(golden_tolerance=1), "manifest.golden_tolerance"),
+        (lambda d: d.update(runtimes=["ai-edge-litert"]), "manifest.runtimes"),
+        (lambda d: d.update(runtimes={"ai-edge-litert": 2}), "manifest.runtimes.ai-edge-litert"),
+        (lambda d: d.update(inputs={}), "manifest.inputs"),
+        (lambda d: d.update(inputs=["flow"]), "manifest.inputs[0]"),
+        (lambda d: d["inputs"][0].update(clip=[8]), "manifest.inputs[0].clip"),
+        (lambda d: d["inputs"][0].update(scaling=None), "manifest.inputs[0].scaling"),
+        (lambda d: d["inputs"][0].update(tensor=None), "manifest.inputs[0].tensor"),
+        (lambda d: d["outputs"][0].update(channels={}), "manifest.outputs[0].channels"),
+        (
+            lambda d: d["inputs"][0]["channels"][0].update(tokens=5.0),
+            "manifest.inputs[0].channels[0].tokens",
+        ),
         (lambda d: d.update(states="none"), "manifest.states"),
-        (lambda d: d.update(input=None), "manifest.input"),
         (lambda d: d.update(fidelity=None), "manifest.fidelity"),
-        (lambda d: d["channels"][1].update(mean="0"), "manifest.channels[1].mean"),
-        (lambda d: d["input"].update(shape=[1, 1.5]), "manifest.input.shape[1]"),
-        (lambda d: d["output"].update(zero_point=0.5), "manifest.output.zero_point"),
+        (
+            lambda d: d["inputs"][0]["channels"][1].update(mean="0"),
+            "manifest.inputs[0].channels[1].mean",
+        ),
+        (
+            lambda d: d["inputs"][0]["tensor"].update(shape=[1, 1.5]),
+            "manifest.inputs[0].tensor.shape[1]",
+        ),
+        (
+            lambda d: d["outputs"][0]["tensor"].update(zero_point=0.5),
+            "manifest.outputs[0].tensor.zero_point",
+        ),
         (lambda d: d["states"][0]["input"].update(dtype=8), "manifest.states[0].input.dtype"),
         (lambda d: d["detection"].update(span=20.5), "manifest.detection.span"),
         (
             lambda d: d["detection"].update(residual_scale=[0.1, None]),
             "manifest.detection.residual_scale[1]",
         ),
-        (lambda d: d.update(operations=[1]), "manifest.operations[0]"),
+        (lambda d: d.update(operations=["ADD"]), "manifest.operations[0]"),
+        (lambda d: d["operations"][0].update(version="1"), "manifest.operations[0].version"),
         (lambda d: d.update(versions={"numpy": 2}), "manifest.versions.numpy"),
         (lambda d: d.update(versions=["numpy"]), "manifest.versions"),
     ],
@@ -188,9 +310,9 @@ def test_wrong_types_are_named(manifest: Manifest, change: Change, field: str) -
 
 def test_renamed_field_is_named_as_missing(manifest: Manifest) -> None:
     def rename(data: dict[str, Any]) -> None:
-        data["bound"] = data.pop("clip")
+        data["runners"] = data.pop("runtimes")
 
-    assert "misses the field 'clip'" in refusal(changed(manifest, rename))
+    assert "misses the field 'runtimes'" in refusal(changed(manifest, rename))
 
 
 @settings(deadline=None, max_examples=100)
@@ -204,4 +326,5 @@ def test_any_value_of_a_field_is_read_or_refused(
 
 
 def test_number_beyond_the_range_of_a_float_is_refused(manifest: Manifest) -> None:
-    assert "manifest.clip" in refusal(changed(manifest, lambda d: d.update(clip=10**400)))
+    text = changed(manifest, lambda d: d.update(sample_period=10**400))
+    assert "manifest.sample_period" in refusal(text)

@@ -29,7 +29,7 @@ class Persistence:
         self.stepped: list[list[float]] = []
         self.resets = 0
 
-    def step(self, x: ArrayLike) -> NDArray[np.float64]:
+    def step(self, x: ArrayLike) -> NDArray[np.float64] | None:
         values = np.array(x, np.float64)
         self.stepped.append(values.tolist())
         return values
@@ -112,16 +112,23 @@ def test_forecasts_are_those_of_the_session(tiny: Artifact, sines: NDArray[np.fl
     forecasts = [session.step(x) for x in sines[:50]]
     for verdict, forecast in zip(verdicts[1:], forecasts[:-1], strict=True):
         assert verdict.predicted is not None
+        assert forecast is not None
         assert np.array_equal(verdict.predicted, forecast)
 
 
 def test_targets_are_compared_with_their_own_channels(tiny: Artifact) -> None:
     class LevelOnly(Persistence):
-        def step(self, x: ArrayLike) -> NDArray[np.float64]:
-            return super().step(x)[1:]
+        def step(self, x: ArrayLike) -> NDArray[np.float64] | None:
+            values = super().step(x)
+            return None if values is None else values[1:]
 
     artifact = with_detection(tiny, residual_scale=(1.0,))
-    manifest = dataclasses.replace(artifact.manifest, targets=artifact.manifest.targets[1:])
+    (output,) = artifact.manifest.outputs
+    manifest = dataclasses.replace(
+        artifact.manifest,
+        outputs=(dataclasses.replace(output, channels=output.channels[1:]),),
+        golden_tolerance=artifact.manifest.golden_tolerance[1:],
+    )
     fake = LevelOnly(dataclasses.replace(artifact, manifest=manifest))
     verdicts = feed(Pipeline(cast(Session, fake)), readings([(9, 1), (7, 1), (8, 3)]))
     assert [v.score for v in verdicts] == [None, 0.0, 4.0]
@@ -134,6 +141,79 @@ def test_later_readings_do_not_change_earlier_verdicts(
     part = feed(Pipeline(Session(tiny)), readings(sines[:120].tolist()))
     assert [v.score for v in part] == [v.score for v in whole[:120]]
     assert [v.threshold for v in part] == [v.threshold for v in whole[:120]]
+
+
+# Windows
+
+
+class EveryThird(Persistence):
+    """Forecasts like `Persistence`, but at every third reading only."""
+
+    def step(self, x: ArrayLike) -> NDArray[np.float64] | None:
+        values = super().step(x)
+        return values if len(self.stepped) % 3 == 0 else None
+
+
+@pytest.fixture
+def windowed(tiny_window: Artifact) -> Pipeline:
+    return Pipeline(cast(Session, EveryThird(with_detection(tiny_window))))
+
+
+def test_without_a_forecast_there_is_no_score(windowed: Pipeline) -> None:
+    values = [(float(i * i), 0.0) for i in range(10)]
+    verdicts = feed(windowed, readings(values))
+    assert scored(verdicts) == [False] * 3 + [True, False, False] * 2 + [True]
+    for i in (3, 6, 9):
+        predicted = verdicts[i].predicted
+        assert predicted is not None
+        assert predicted.tolist() == list(values[i - 1])
+    for i in (0, 1, 2, 4, 5, 7, 8):
+        assert verdicts[i] == Verdict(readings(values)[i])
+    assert windowed.counters == PipelineCounters(readings=10, scored=3)
+
+
+def test_warm_up_counts_the_runs_of_a_window(windowed: Pipeline) -> None:
+    verdicts = feed(windowed, quiet(3 * WARM_UP + 7))
+    judged = [i for i, v in enumerate(verdicts) if v.threshold is not None]
+    # Runs come at readings 3, 6, ...; scores one later. The run after the warm-up is the first
+    # whose score, or any later one, counts.
+    assert judged == [3 * (WARM_UP + 1), 3 * (WARM_UP + 2)]
+
+
+def test_budget_of_a_window_counts_its_scores(windowed: Pipeline) -> None:
+    threshold = feed(windowed, quiet(3 * WARM_UP + 4))[-1].threshold
+    # A reading a minute and a score in three: 480 a day.
+    assert threshold == pytest.approx(1 + math.log(480 / 50))
+
+
+def test_budget_that_is_too_generous_for_the_scores_of_a_window_is_refused(
+    tiny_window: Artifact,
+) -> None:
+    fake = cast(Session, EveryThird(with_detection(tiny_window)))
+    assert Pipeline(fake, false_alarms_per_day=9).budget == 9
+    with pytest.raises(ConfigurationError, match="fewer false alarms per day"):
+        Pipeline(fake, false_alarms_per_day=10)
+
+
+def test_window_artifact_is_watched(tiny_window: Artifact, sines: NDArray[np.float64]) -> None:
+    shifted = sines.copy()
+    shifted[300:360, 0] += 6
+    pipeline = Pipeline(Session(tiny_window))
+    verdicts = feed(pipeline, readings(shifted.tolist()))
+    # The first run is at the eighth reading, then at every third; each is for the next reading.
+    assert [i for i, v in enumerate(verdicts) if v.score is not None] == list(range(8, 500, 3))
+    opened = [i for i, v in enumerate(verdicts) if v.event is AlertEvent.OPENED]
+    assert len(opened) == 1
+    assert 300 <= opened[0] <= 305
+
+
+def test_long_gap_empties_the_window(tiny_window: Artifact, sines: NDArray[np.float64]) -> None:
+    pipeline = Pipeline(Session(tiny_window))
+    feed(pipeline, readings(sines[:50].tolist()))
+    after = feed(pipeline, readings(sines[100:130].tolist(), start=100))
+    fresh = feed(Pipeline(Session(tiny_window)), readings(sines[100:130].tolist()))
+    assert [v.score for v in after] == [v.score for v in fresh]
+    assert scored(after)[:9] == [False] * 8 + [True]
 
 
 # Warm-up
@@ -355,13 +435,19 @@ def test_budget_that_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("changes", [{"detection": None}, {"horizon": 0}])
-def test_artifact_that_forecasts_nothing_is_refused(
-    tiny: Artifact, changes: dict[str, Any]
-) -> None:
+def test_artifact_without_a_forecast_is_refused(tiny: Artifact, changes: dict[str, Any]) -> None:
     manifest = dataclasses.replace(tiny.manifest, **changes)
     fake = Persistence(dataclasses.replace(tiny, manifest=manifest))
     with pytest.raises(ArtifactError, match="'tiny' does not forecast"):
         Pipeline(cast(Session, fake))
+
+
+@pytest.mark.parametrize("name", ["tiny_ports", "tiny_tokens"])
+def test_artifact_that_forecasts_nothing_is_refused(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    with pytest.raises(ArtifactError, match=f"{name!r} does not forecast"):
+        Pipeline(Session(request.getfixturevalue(name)))
 
 
 def test_two_pipelines_are_independent(tiny: Artifact, sines: NDArray[np.float64]) -> None:

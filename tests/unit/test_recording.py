@@ -311,3 +311,70 @@ def test_decimal_commas_are_explained(file: Path) -> None:
 
 def test_row_of_empty_cells_is_not_dropped(file: Path) -> None:
     assert "line 3, column 'a': an empty cell" in refusal(file, "a,b\n1,2\n,\n3,4\n")
+
+
+# Arrays
+
+
+def test_from_array() -> None:
+    recording = Recording.from_array([[1, 2], [3, 4]], sample_period=0.5, source="pump")
+    assert recording.source == "pump"
+    assert recording.channels == ("channel_0", "channel_1")
+    assert recording.values.tolist() == [[1, 2], [3, 4]]
+    assert recording.values.dtype == recording.timestamps.dtype == np.float64
+    assert recording.timestamps.tolist() == [0, 0.5]
+    assert recording.sample_period == 0.5
+
+
+def test_from_array_of_a_single_channel() -> None:
+    recording = Recording.from_array(np.arange(3, dtype=np.float32), channels=["flow"])
+    assert recording.channels == ("flow",)
+    assert recording.values.tolist() == [[0], [1], [2]]
+
+
+def test_from_array_copies() -> None:
+    values = np.zeros((3, 2))
+    recording = Recording.from_array(values)
+    values[:] = 7
+    assert not recording.values.any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_from_array_names_the_value_that_is_not_finite(bad: float) -> None:
+    values = np.zeros((30, 2))
+    values[17, 1] = values[20, 0] = bad
+    with pytest.raises(RecordingError) as caught:
+        Recording.from_array(values, channels=["flow", "level"], source="pump")
+    assert f"pump, row 17 (counted from 0), channel 'level': {bad} is not" in str(caught.value)
+
+
+def test_masked_values_are_missing() -> None:
+    values = np.ma.masked_equal([[1, 2], [3, -999]], -999)
+    with pytest.raises(RecordingError, match=r"row 1 \(counted from 0\), channel 'channel_1': nan"):
+        Recording.from_array(values)
+    assert Recording.from_array(values[:1]).values.tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 2), (3, 0), (1, 3, 2)])
+def test_from_array_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(RecordingError, match=re.escape(f"array has the shape {shape}")):
+        Recording.from_array(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "values", [[["1", "2"]], [[None, 1.0]], [[1j]], np.zeros((2, 1), "datetime64[s]")]
+)
+def test_from_array_of_what_is_no_numbers(values: object) -> None:
+    with pytest.raises(RecordingError, match=r"array holds values of type .*, not numbers"):
+        Recording.from_array(values)
+
+
+def test_from_array_of_a_ragged_list() -> None:
+    with pytest.raises(RecordingError, match="array is no array of numbers"):
+        Recording.from_array([[1, 2], [3]])
+
+
+@pytest.mark.parametrize("channels", [["flow"], ["flow", "flow"], ["a", "b", "c"], []])
+def test_from_array_with_names_that_do_not_fit(channels: list[str]) -> None:
+    with pytest.raises(RecordingError, match=r"array has 2 columns, which .* does not name"):
+        Recording.from_array(np.zeros((3, 2)), channels=channels)

@@ -6,19 +6,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgelstm.manifest import Channel, TensorSpec
+from edgelstm.errors import ConfigurationError
+from edgelstm.manifest import Channel, Port, TensorSpec
 from edgelstm.scaling import InputScaling, OutputScaling
 
-INT8 = TensorSpec("x", "int8", (1, 1, 1), scale=0.5, zero_point=10)
-FLOAT32 = TensorSpec("x", "float32", (1, 1, 1), scale=0.0, zero_point=0)
-PLAIN = Channel("flow", "l/min", mean=0.0, std=1.0)
-FLOW = Channel("flow", "l/min", mean=20.0, std=4.0)
+INT8 = TensorSpec("x", "int8", (1, 1), scale=0.5, zero_point=10)
+FLOAT32 = TensorSpec("x", "float32", (1, 1), scale=0.0, zero_point=0)
+INT32 = TensorSpec("x", "int32", (1,), scale=0.0, zero_point=0)
+PLAIN = Channel("flow", "l/min", mean=0.0, std=1.0, tokens=None)
+FLOW = Channel("flow", "l/min", mean=20.0, std=4.0, tokens=None)
+
+
+def port(
+    *channels: Channel,
+    tensor: TensorSpec = INT8,
+    clip: float | None = None,
+    scaling: str = "session",
+) -> Port:
+    return Port(channels, clip, scaling, tensor)
 
 
 def scale_in(
-    x: float, channel: Channel = PLAIN, tensor: TensorSpec = INT8, clip: float | None = None
+    x: float,
+    channel: Channel = PLAIN,
+    tensor: TensorSpec = INT8,
+    clip: float | None = None,
+    scaling: str = "session",
 ) -> float:
-    raw = InputScaling([channel], clip, tensor)(np.array([x]))
+    raw = InputScaling(port(channel, tensor=tensor, clip=clip, scaling=scaling))(np.array([x]))
     assert raw.dtype == tensor.dtype
     return float(raw[0])
 
@@ -36,6 +51,11 @@ def test_integer_rounds_half_to_even(x: float, raw: int) -> None:
 )
 def test_integer_saturates(x: float, raw: int) -> None:
     assert scale_in(x) == raw
+
+
+@pytest.mark.parametrize(("x", "raw"), [(1e9, 32767), (1e300, 32767), (-1e9, -32768)])
+def test_wider_integer_saturates_at_its_own_limits(x: float, raw: int) -> None:
+    assert scale_in(x, tensor=TensorSpec("x", "int16", (1, 1), 1e-3, 0)) == raw
 
 
 @pytest.mark.parametrize(("x", "raw"), [(20, 10), (24, 12), (16, 8), (18, 9)])
@@ -57,25 +77,60 @@ def test_clip_bounds_the_normalised_input(tensor: TensorSpec, sign: int) -> None
     assert scale_in(20 + sign * 3, FLOW, tensor, clip=2.0) == scale_in(20 + sign * 3, FLOW, tensor)
 
 
-def test_float_input_is_finite_whatever_comes() -> None:
-    assert np.isfinite(scale_in(1e39, PLAIN, FLOAT32))
-    assert np.isfinite(scale_in(-3e38, Channel("flow", "", 0.0, 0.01), FLOAT32))
+@pytest.mark.parametrize(("x", "z"), [(1e39, 1e6), (-3e38, -1e6), (20 + 4e5, 1e5)])
+def test_float_input_is_bounded_at_a_million_standard_deviations(x: float, z: float) -> None:
+    assert scale_in(x, FLOW, FLOAT32) == z
+
+
+# A graph that scales itself
+
+
+@pytest.mark.parametrize("x", [20, 24, 0, -3.5, 1e5, 20 - 3.9e6])
+def test_physical_units_pass_to_a_graph_that_scales_itself(x: float) -> None:
+    assert scale_in(x, FLOW, FLOAT32, scaling="graph") == np.float32(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "raw"), [(1e38, 20 + 4e6), (-1e38, 20 - 4e6), (1e300, 20 + 4e6), (5e6, 20 + 4e6)]
+)
+def test_a_graph_that_scales_itself_gets_a_million_standard_deviations_at_most(
+    x: float, raw: float
+) -> None:
+    assert scale_in(x, FLOW, FLOAT32, scaling="graph") == np.float32(raw)
+
+
+def test_each_channel_of_a_graph_that_scales_itself_has_its_own_bound() -> None:
+    scaling = InputScaling(port(FLOW, PLAIN, tensor=FLOAT32, scaling="graph"))
+    assert scaling(np.array([1e38, 1e38])).tolist() == [np.float32(20 + 4e6), 1e6]
+
+
+def test_output_of_a_graph_that_scales_itself_is_as_it_is() -> None:
+    scaling = OutputScaling(port(FLOW, tensor=FLOAT32, scaling="graph"))
+    y = scaling(np.array([-0.5], np.float32))
+    assert y.dtype == np.float64
+    assert y.tolist() == [-0.5]
+    assert scaling.unit.tolist() == [1]
+
+
+# Several channels
 
 
 def test_each_channel_has_its_own_scaling() -> None:
-    scaling = InputScaling([FLOW, PLAIN], None, INT8)
+    scaling = InputScaling(port(FLOW, PLAIN))
     assert scaling(np.array([24.0, 1.0])).tolist() == [12, 12]
     assert scaling(np.array([[24.0, 1.0], [20.0, 5.0]])).tolist() == [[12, 12], [10, 20]]
 
 
-def test_scaling_leaves_its_input_alone() -> None:
-    x = np.array([24.0])
-    InputScaling([FLOW], None, INT8)(x)
-    assert x.tolist() == [24]
+@pytest.mark.parametrize("tensor", [INT8, FLOAT32], ids=["int8", "float32"])
+@pytest.mark.parametrize("scaling", ["session", "graph"])
+def test_scaling_leaves_its_input_alone(tensor: TensorSpec, scaling: str) -> None:
+    x = np.array([1e38])
+    InputScaling(port(FLOW, tensor=tensor, scaling=scaling))(x)
+    assert x.tolist() == [1e38]
 
 
 def test_output_in_physical_units() -> None:
-    scaling = OutputScaling([FLOW, PLAIN], INT8)
+    scaling = OutputScaling(port(FLOW, PLAIN))
     y = scaling(np.array([12, 127], np.int8))
     assert y.dtype == np.float64
     assert y.tolist() == [24, 58.5]
@@ -83,24 +138,60 @@ def test_output_in_physical_units() -> None:
 
 
 def test_float_output_in_physical_units() -> None:
-    scaling = OutputScaling([FLOW], FLOAT32)
+    scaling = OutputScaling(port(FLOW, tensor=FLOAT32))
     assert scaling(np.array([-0.5], np.float32)).tolist() == [18]
 
+
+# Tokens
+
+
+def tokens(*counts: int) -> InputScaling:
+    return InputScaling(port(*(Channel("word", "", 0.0, 1.0, n) for n in counts), tensor=INT32))
+
+
+@pytest.mark.parametrize("token", [0, 1, 4, -0.0])
+def test_tokens_pass_as_whole_numbers(token: float) -> None:
+    raw = tokens(5)(np.array([token]))
+    assert raw.dtype == np.int32
+    assert raw.tolist() == [token]
+
+
+@pytest.mark.parametrize("token", [5, 99, 2.0**31, 2.0**32, 1e300, -1, -1e300, 0.5, 4.999, 1e-9])
+def test_what_is_no_token_is_refused(token: float) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        tokens(5)(np.array([token]))
+    assert str(caught.value) == (
+        f"A reading has the tokens [{token!r}]; this model knows whole numbers from 0 to 4."
+    )
+
+
+def test_each_channel_has_its_own_tokens() -> None:
+    assert tokens(5, 9)(np.array([4.0, 8.0])).tolist() == [4, 8]
+    for bad in ([5.0, 8.0], [4.0, 9.0]):
+        with pytest.raises(ConfigurationError, match="whole numbers"):
+            tokens(5, 9)(np.array(bad))
+
+
+# For any scaling
 
 _scales = st.floats(1e-4, 1e3)
 _zero_points = st.integers(-128, 127)
 _channels = st.builds(
-    Channel, st.just("a"), st.just(""), mean=st.floats(-1e3, 1e3), std=st.floats(1e-2, 1e3)
+    Channel,
+    st.just("a"),
+    st.just(""),
+    mean=st.floats(-1e3, 1e3),
+    std=st.floats(1e-2, 1e3),
+    tokens=st.none(),
 )
 
 
 @settings(deadline=None, max_examples=100)
 @given(_channels, _scales, _zero_points)
 def test_raw_values_survive_both_ways(channel: Channel, scale: float, zero_point: int) -> None:
-    tensor = TensorSpec("x", "int8", (1, 1, 1), scale, zero_point)
+    both = port(channel, tensor=TensorSpec("x", "int8", (1, 1), scale, zero_point))
     raw: NDArray[np.int8] = np.arange(-128, 128).astype(np.int8)[:, None]
-    there_and_back = InputScaling([channel], None, tensor)(OutputScaling([channel], tensor)(raw))
-    assert np.array_equal(there_and_back, raw)
+    assert np.array_equal(InputScaling(both)(OutputScaling(both)(raw)), raw)
 
 
 @settings(deadline=None, max_examples=100)
@@ -108,9 +199,15 @@ def test_raw_values_survive_both_ways(channel: Channel, scale: float, zero_point
 def test_input_is_off_by_half_a_unit_at_most(
     channel: Channel, scale: float, zero_point: int, share: float
 ) -> None:
-    tensor = TensorSpec("x", "int8", (1, 1, 1), scale, zero_point)
-    output = OutputScaling([channel], tensor)
+    both = port(channel, tensor=TensorSpec("x", "int8", (1, 1), scale, zero_point))
+    output = OutputScaling(both)
     low, high = output(np.array([[-128], [127]], np.int8)).ravel()
     x = np.array([(low + high) / 2 + share * (high - low) / 2])  # within the range
-    error = np.abs(output(InputScaling([channel], None, tensor)(x)) - x)
+    error = np.abs(output(InputScaling(both)(x)) - x)
     assert error[0] <= 0.5 * output.unit[0] * (1 + 1e-6) + 1e-9
+
+
+@settings(deadline=None, max_examples=100)
+@given(_channels, st.sampled_from(["session", "graph"]), st.floats(-1e300, 1e300))
+def test_float_input_is_finite_whatever_comes(channel: Channel, scaling: str, x: float) -> None:
+    assert np.isfinite(scale_in(x, channel, FLOAT32, scaling=scaling))

@@ -4,18 +4,18 @@ import dataclasses
 import platform
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgelstm import load
 from edgelstm.artifact import Artifact
 from edgelstm.backends import BACKENDS, litert
 from edgelstm.errors import (
-    ArtifactError,
     BackendError,
     ConfigurationError,
     MissingDependencyError,
@@ -36,8 +36,29 @@ def float_session(tiny_float32: Artifact) -> Session:
     return Session(tiny_float32)
 
 
+def stepped(session: Session, x: ArrayLike) -> Readings:
+    y = session.step(x)
+    assert y is not None
+    return y
+
+
 def run(session: Session, readings: Readings) -> Readings:
-    return np.array([session.step(x) for x in readings])
+    return np.array([stepped(session, x) for x in readings])
+
+
+def raw_run(session: Session, readings: NDArray[Any]) -> NDArray[Any]:
+    """The raw outputs of every step side by side, (steps, targets)."""
+    outputs = []
+    for x in readings:
+        raw = session.step_raw(session.to_raw(x.astype(np.float64)))
+        assert raw is not None
+        outputs.append(np.concatenate(raw))
+    return np.array(outputs)
+
+
+def with_manifest(artifact: Artifact, **changes: Any) -> Artifact:
+    manifest = dataclasses.replace(artifact.manifest, **changes)
+    return dataclasses.replace(artifact, manifest=manifest)
 
 
 def same_state(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> bool:
@@ -54,7 +75,7 @@ def error_of(outputs: Readings, reference: Readings) -> Readings:
 
 
 def test_step_gives_the_targets_in_physical_units(session: Session) -> None:
-    y = session.step([20.0, -5.0])
+    y = stepped(session, [20.0, -5.0])
     assert y.shape == (2,)
     assert y.dtype == np.float64
     assert abs(y - [20, -5]).max() < 3
@@ -87,10 +108,10 @@ def test_states_stand_for_zero_after_a_reset(session: Session, sines: Readings) 
 
 def test_states_are_fed_back_like_in_the_golden_run(session: Session) -> None:
     golden = session.artifact.golden
-    raw = np.array([session.step_raw(session.to_raw(x.astype(np.float64))) for x in golden.x])
+    raw = raw_run(session, golden.x)
     assert len(raw) > 100
     difference = np.abs(raw.astype(int) - golden.y.astype(int))
-    assert difference.max() <= session.artifact.manifest.golden_tolerance
+    assert (difference <= session.artifact.manifest.golden_tolerance).all()
 
 
 def test_memory_matters(session: Session, float_session: Session, sines: Readings) -> None:
@@ -99,7 +120,7 @@ def test_memory_matters(session: Session, float_session: Session, sines: Reading
     forgetful = []
     for x in readings:
         session.reset()
-        forgetful.append(session.step(x))
+        forgetful.append(stepped(session, x))
     assert (error_of(stateful, reference) < 0.05).all()
     assert (error_of(np.array(forgetful), reference) > 0.2).all()
 
@@ -155,7 +176,9 @@ def test_set_state_is_a_copy(session: Session, sines: Readings) -> None:
 def test_sessions_of_one_artifact_are_independent(tiny: Artifact, sines: Readings) -> None:
     alone = run(Session(tiny), sines[:60])
     a, b = Session(tiny), Session(tiny)
-    together = [(a.step(x), b.step(z)) for x, z in zip(sines[:60], sines[60:120], strict=True)]
+    together = [
+        (stepped(a, x), stepped(b, z)) for x, z in zip(sines[:60], sines[60:120], strict=True)
+    ]
     assert np.array_equal([y for y, _ in together], alone)
 
 
@@ -187,63 +210,300 @@ def test_bad_reading_is_refused_and_changes_nothing(
 
 
 def test_clip_bounds_the_normalised_input(tiny: Artifact, session: Session) -> None:
-    clipped = Session(
-        dataclasses.replace(tiny, manifest=dataclasses.replace(tiny.manifest, clip=0.5))
-    )
+    port = dataclasses.replace(tiny.manifest.inputs[0], clip=0.5)
+    clipped = Session(with_manifest(tiny, inputs=(port,)))
     mean, std = 20.0, tiny.manifest.channels[0].std
-    at_the_bound = session.to_raw(np.array([mean + 0.5 * std, -5.0]))
-    assert np.array_equal(clipped.to_raw(np.array([mean + 9 * std, -5.0])), at_the_bound)
+    (at_the_bound,) = session.to_raw(np.array([mean + 0.5 * std, -5.0]))
+    (beyond,) = clipped.to_raw(np.array([mean + 9 * std, -5.0]))
+    assert np.array_equal(beyond, at_the_bound)
     within = np.array([mean + 0.3 * std, -5.2])
     assert np.array_equal(clipped.to_raw(within), session.to_raw(within))
 
 
-def test_huge_reading_does_not_spoil_the_states(float_session: Session, sines: Readings) -> None:
-    run(float_session, sines[:20])
-    float_session.step([3e38, -5.0])
-    assert np.isfinite(run(float_session, sines[20:40])).all()
+@pytest.mark.parametrize("name", ["tiny", "tiny_float", "tiny_float32", "tiny_window"])
+@pytest.mark.parametrize("huge", [1e38, -1e38, 1e300, -1e300])
+def test_huge_readings_do_not_spoil_the_states(
+    name: str, huge: float, sines: Readings, request: pytest.FixtureRequest
+) -> None:
+    session = Session(request.getfixturevalue(name))
+    feed(session, sines[:20])
+    feed(session, np.array([[huge, -5.0], [20.0, -huge], [huge, huge]]))
+    after = feed(session, sines[20:60])
+    assert len(after) >= 10
+    assert np.isfinite(after).all()
+    assert (np.abs(after[-1] - [20, -5]) < [6, 2]).all()  # it is over it
+
+
+def feed(session: Session, readings: Readings) -> Readings:
+    """Like `run`, without the readings that gave nothing."""
+    outputs = [y for y in map(session.step, readings) if y is not None]
+    return np.array(outputs)
+
+
+# Scaling in the graph
+
+
+def test_a_graph_that_scales_itself_takes_and_gives_physical_units(
+    tiny_float: Artifact, sines: Readings
+) -> None:
+    session = Session(tiny_float)
+    (x,) = session.to_raw(sines[0])
+    assert x.dtype == np.float32
+    assert np.array_equal(x, sines[0].astype(np.float32))
+    raw = session.step_raw([x])
+    assert raw is not None
+    session.reset()
+    y = stepped(session, sines[0])
+    assert y.dtype == np.float64
+    assert np.array_equal(y, raw[0])
+
+
+def test_int8_float_stays_closer_to_float32_than_int8(
+    tiny_float: Artifact, session: Session, float_session: Session, sines: Readings
+) -> None:
+    reference = run(float_session, sines)
+    error = error_of(run(Session(tiny_float), sines), reference)
+    assert (error < 0.01).all()
+    assert (error < 0.5 * error_of(run(session, sines), reference)).all()
+
+
+# Several inputs and outputs
+
+
+@pytest.fixture
+def ports(tiny_ports: Artifact) -> Session:
+    return Session(tiny_ports)
+
+
+def named(x: Readings) -> dict[str, ArrayLike]:
+    return {"vibration": x[:2], "load": x[2:]}
+
+
+@pytest.fixture
+def loads(sines: Readings) -> Readings:
+    """Readings for `tiny_ports`, (500, 3)."""
+    return np.concatenate([sines, sines.sum(axis=1, keepdims=True)], axis=1)
+
+
+def test_outputs_of_several_ports_lie_side_by_side(ports: Session, loads: Readings) -> None:
+    y = run(ports, loads)
+    assert y.shape == (500, 3)
+    later = y[20:]
+    assert np.abs(later[:, :2].sum(axis=1) - 1).max() < 0.02  # two classes
+    error = np.abs(loads[21:, 2] - later[:-1, 2])
+    assert error.mean() < 0.8 * np.abs(np.diff(loads[20:, 2])).mean()
+
+
+def test_step_named_gives_what_step_gives(
+    ports: Session, tiny_ports: Artifact, loads: Readings
+) -> None:
+    other = Session(tiny_ports)
+    for x in loads[:50]:
+        y, by_name = stepped(ports, x), other.step_named(named(x))
+        assert by_name is not None
+        assert list(by_name) == ["higher", "next_load"]
+        assert np.array_equal(by_name["higher"], y[:2])
+        assert np.array_equal(by_name["next_load"], y[2:])
+
+
+def test_step_named_takes_any_order_and_single_numbers(
+    ports: Session, tiny_ports: Artifact
+) -> None:
+    x: dict[str, ArrayLike] = {"load": 15.0, "vibration": (20, -5)}
+    y, expected = ports.step_named(x), stepped(Session(tiny_ports), [20.0, -5.0, 15.0])
+    assert y is not None
+    assert np.array_equal(np.concatenate(list(y.values())), expected)
+
+
+def test_step_named_of_a_model_of_one_input(session: Session, tiny: Artifact) -> None:
+    y = session.step_named({"x": [21.0, -5.5]})
+    assert y is not None
+    assert y.keys() == {"y"}
+    assert np.array_equal(y["y"], stepped(Session(tiny), [21.0, -5.5]))
+
+
+@pytest.mark.parametrize(
+    ("x", "given"),
+    [
+        ({}, "none"),
+        ({"vibration": [20, -5]}, "'vibration'"),
+        ({"vibration": [20, -5], "Load": 15}, "'vibration', 'Load'"),
+        ({"vibration": [20, -5], "load": 15, "speed": 1}, "'vibration', 'load', 'speed'"),
+    ],
+)
+def test_missing_and_unknown_inputs_are_named(
+    ports: Session, loads: Readings, x: dict[str, ArrayLike], given: str
+) -> None:
+    run(ports, loads[:20])
+    before = ports.state
+    with pytest.raises(ConfigurationError) as caught:
+        ports.step_named(x)
+    assert str(caught.value) == (
+        f"This model has the inputs vibration, load, and was given {given}."
+    )
+    assert same_state(ports.state, before)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            {"vibration": [20], "load": [-5, 15]},
+            r"A reading of vibration has the shape \(1,\); this model takes \(2,\)",
+        ),
+        ({"vibration": [20, -5], "load": [15, 15]}, r"A reading of load has the shape \(2,\)"),
+        ({"vibration": [20, -5], "load": []}, r"A reading of load has the shape \(0,\)"),
+        ({"vibration": [[20, -5]], "load": 15}, r"A reading of vibration has the shape \(1, 2\)"),
+        ({"vibration": [20, np.nan], "load": 15}, "A reading has a value that is not finite"),
+    ],
+)
+def test_values_that_do_not_fit_an_input_are_refused(
+    ports: Session, loads: Readings, x: dict[str, ArrayLike], message: str
+) -> None:
+    run(ports, loads[:20])
+    before = ports.state
+    with pytest.raises(ConfigurationError, match=message):
+        ports.step_named(x)
+    assert same_state(ports.state, before)
+
+
+def test_each_input_is_scaled_on_its_own(ports: Session) -> None:
+    vibration, load = ports.to_raw(np.array([20.0, -5.0, 15.0]))
+    manifest = ports.artifact.manifest
+    for raw, port in zip((vibration, load), manifest.inputs, strict=True):
+        assert raw.dtype == np.int8
+        assert (raw == port.tensor.zero_point).all()  # each value is its channel's mean
+    assert (vibration.shape, load.shape) == ((2,), (1,))
+
+
+def test_step_raw_gives_an_array_for_each_output(ports: Session) -> None:
+    raw = ports.step_raw(ports.to_raw(np.array([20.0, -5.0, 15.0])))
+    assert raw is not None
+    assert [(y.shape, y.dtype.name) for y in raw] == [((2,), "int8"), ((1,), "int8")]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_step_raw_wants_an_array_for_each_input(ports: Session, count: int) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        ports.step_raw([np.zeros(1, np.int8)] * count)
+
+
+# Tokens
+
+
+def test_tokens_are_told_apart(tiny_tokens: Artifact) -> None:
+    session = Session(tiny_tokens)
+    tokens = np.arange(200) % 5
+    likely = [stepped(session, [token]).argmax() for token in tokens]
+    assert likely[20:] == ((tokens[20:] + 1) % 5).tolist()
+
+
+@pytest.mark.parametrize("token", [5.0, 1e9, 1e300, -1.0, 0.5, 3.999])
+def test_what_is_no_token_is_refused_and_changes_nothing(
+    tiny_tokens: Artifact, token: float
+) -> None:
+    session, other = Session(tiny_tokens), Session(tiny_tokens)
+    tokens = (np.arange(60) % 5)[:, None].astype(np.float64)
+    run(session, tokens[:20])
+    run(other, tokens[:20])
+    before = session.state
+    with pytest.raises(ConfigurationError) as caught:
+        session.step([token])
+    message = str(caught.value)
+    assert message.startswith(f"A reading has the tokens [{token!r}]; this model knows")
+    assert message.count(".") - repr(token).count(".") == 1  # one sentence
+    assert same_state(session.state, before)
+    assert np.array_equal(run(session, tokens[20:]), run(other, tokens[20:]))
 
 
 # The self-test
 
 
-def test_verify(session: Session, float_session: Session) -> None:
-    assert session.verify() is None
-    assert float_session.verify() is None
+ALL = ["tiny", "tiny_float", "tiny_float32", "tiny_window", "tiny_ports", "tiny_tokens"]
 
 
-def with_golden(artifact: Artifact, y: NDArray[Any], tolerance: float) -> Artifact:
-    return dataclasses.replace(
-        artifact,
-        golden=dataclasses.replace(artifact.golden, y=y),
-        manifest=dataclasses.replace(artifact.manifest, golden_tolerance=tolerance),
-    )
+@pytest.mark.parametrize("name", ALL)
+def test_verify(name: str, request: pytest.FixtureRequest) -> None:
+    assert Session(request.getfixturevalue(name)).verify() is None
+
+
+def with_golden(artifact: Artifact, y: NDArray[Any], tolerance: tuple[float, ...]) -> Artifact:
+    golden = dataclasses.replace(artifact.golden, y=y)
+    return with_manifest(dataclasses.replace(artifact, golden=golden), golden_tolerance=tolerance)
 
 
 def golden_run(artifact: Artifact) -> NDArray[Any]:
     """What this machine gives for the golden readings."""
+    return np.array(Session(artifact).replay(artifact.golden.x))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_replay_gives_the_raw_outputs_of_every_run(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    artifact = request.getfixturevalue(name)
     session = Session(artifact)
-    readings = artifact.golden.x.astype(np.float64)
-    return np.array([session.step_raw(session.to_raw(x)) for x in readings])
+    outputs = session.replay(artifact.golden.x)
+    assert len(outputs) == len(artifact.golden.y)
+    for y in outputs:
+        assert y.shape == (len(artifact.manifest.targets),)
+        assert y.dtype == artifact.manifest.outputs[0].tensor.dtype
 
 
 @pytest.mark.parametrize("step", [0, 40, 127])
 def test_verify_names_the_first_step_that_differs(tiny: Artifact, step: int) -> None:
     y = golden_run(tiny)
     y[step:, 1] -= np.where(y[step:, 1] > 0, 2, -2).astype(np.int8)
-    assert Session(with_golden(tiny, y, tolerance=1.0)).verify() == step
+    assert Session(with_golden(tiny, y, (1.0, 1.0))).verify() == step
 
 
 def test_verify_grants_the_tolerance(tiny: Artifact) -> None:
     y = golden_run(tiny)
     y -= np.where(y > 0, 1, -1).astype(np.int8)
-    assert Session(with_golden(tiny, y, tolerance=1.0)).verify() is None
-    assert Session(with_golden(tiny, y, tolerance=0.5)).verify() == 0
+    assert Session(with_golden(tiny, y, (1.0, 1.0))).verify() is None
+    assert Session(with_golden(tiny, y, (0.5, 0.5))).verify() == 0
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_each_target_has_its_own_tolerance(tiny: Artifact, target: int) -> None:
+    y = golden_run(tiny)
+    y[9, target] += 3 if y[9, target] < 0 else -3
+    wide, narrow = [0.0, 0.0], [3.0, 3.0]
+    wide[target], narrow[target] = 3.0, 2.0
+    assert Session(with_golden(tiny, y, tuple(wide))).verify() is None
+    assert Session(with_golden(tiny, y, tuple(narrow))).verify() == 9
+
+
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_the_targets_of_several_outputs_have_their_own_tolerances(
+    tiny_ports: Artifact, target: int
+) -> None:
+    y = golden_run(tiny_ports)
+    y[9, target] += 3 if y[9, target] < 0 else -3
+    tolerance = [0.0, 0.0, 0.0]
+    assert Session(with_golden(tiny_ports, y, tuple(tolerance))).verify() == 9
+    tolerance[target] = 3.0
+    assert Session(with_golden(tiny_ports, y, tuple(tolerance))).verify() is None
+
+
+def test_tolerance_of_floats_is_in_their_own_units(tiny_float: Artifact) -> None:
+    y = golden_run(tiny_float)
+    y[9, 1] += 0.02
+    assert Session(with_golden(tiny_float, y, (1e-6, 0.021))).verify() is None
+    assert Session(with_golden(tiny_float, y, (1.0, 0.019))).verify() == 9
+
+
+def test_verify_counts_the_runs_of_a_window(tiny_window: Artifact) -> None:
+    y = golden_run(tiny_window)
+    assert len(y) == (len(tiny_window.golden.x) - 8) // 3 + 1
+    y[5, 0] += 2 if y[5, 0] < 0 else -2
+    assert Session(with_golden(tiny_window, y, (1.0, 1.0))).verify() == 5
 
 
 def test_verify_does_not_take_nan_for_an_agreement(tiny_float32: Artifact) -> None:
     y = golden_run(tiny_float32)
     y[5] = np.nan
-    assert Session(with_golden(tiny_float32, y, tolerance=1e-4)).verify() == 5
+    assert Session(with_golden(tiny_float32, y, (1e-4, 1e-4))).verify() == 5
 
 
 @pytest.mark.parametrize("steps", [0, 30])
@@ -326,10 +586,29 @@ def test_model_that_a_backend_cannot_run(tiny: Artifact) -> None:
         Session(dataclasses.replace(tiny, flatbuffer=b"\0" * 64), backend="litert")
 
 
-def test_window_mode_is_refused(tiny: Artifact) -> None:
-    manifest = dataclasses.replace(tiny.manifest, mode="window")
-    with pytest.raises(ArtifactError, match="not mode 'window'"):
-        Session(dataclasses.replace(tiny, manifest=manifest))
+@pytest.mark.parametrize(
+    ("runtimes", "run_with"),
+    [
+        ({"tflite-runtime": "2.14.0"}, "run it with tflite-runtime 2.14.0"),
+        ({"tflite-runtime": "2.14.0", "other": "1.0"}, "tflite-runtime 2.14.0, other 1.0"),
+        ({}, "run it with another runtime"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["auto", "litert"])
+def test_runtime_that_computes_wrongly_is_refused(
+    tiny: Artifact, runtimes: dict[str, str], run_with: str, backend: str
+) -> None:
+    with pytest.raises(BackendError) as caught:
+        Session(with_manifest(tiny, runtimes=runtimes), backend=backend)
+    message = str(caught.value)
+    assert message.startswith("ai-edge-litert loads this model (int8) but computes it wrongly; ")
+    assert run_with in message
+    assert message.endswith("or convert it with --runtime ai-edge-litert.")
+
+
+def test_runtime_is_taken_when_another_computes_wrongly(tiny: Artifact) -> None:
+    artifact = with_manifest(tiny, runtimes={"ai-edge-litert": "1.0.0"})
+    assert Session(artifact).verify() is None
 
 
 def test_close_may_be_called_twice(tiny: Artifact) -> None:
@@ -364,6 +643,31 @@ def test_a_closed_session_says_so_and_can_be_closed_again(tiny: Artifact) -> Non
     with Session(tiny) as session:
         session.step([20.0, -5.0])
     session.close()
-    for use in (lambda: session.step([20.0, -5.0]), session.reset, lambda: session.state):
+    for use in uses(session):
         with pytest.raises(ConfigurationError, match="closed"):
             use()
+    session.close()
+    assert session.backend == "closed"
+
+
+def test_a_closed_session_of_windows_says_so(tiny_window: Artifact) -> None:
+    session = Session(tiny_window)
+    session.step([20.0, -5.0])
+    session.close()
+    for use in uses(session):
+        with pytest.raises(ConfigurationError, match="closed"):
+            use()
+
+
+def uses(session: Session) -> list[Callable[[], object]]:
+    def set_state() -> None:
+        session.state = {}
+
+    return [
+        lambda: session.step([20.0, -5.0]),
+        lambda: session.step_named({"x": [20.0, -5.0]}),
+        lambda: session.state,
+        session.reset,
+        session.verify,
+        set_state,
+    ]

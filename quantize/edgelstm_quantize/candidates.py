@@ -1,0 +1,354 @@
+"""A model on its way to an artifact: each recipe applied to it gives a candidate.
+
+What recipes share (the reference run, the float graphs, the calibration) is made once, when it is
+first needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelstm.artifact import Artifact, Golden
+from edgelstm.errors import ConversionError, RecordingError
+from edgelstm.manifest import Fidelity, Manifest
+from edgelstm.recording import Recording
+from edgelstm.scaling import OutputScaling
+from edgelstm.session import Session
+from edgelstm_quantize import coral, runtimes
+from edgelstm_quantize.calibration import Calibration, Feed, calibrate, with_excursions
+from edgelstm_quantize.description import Purpose, describe
+from edgelstm_quantize.fidelity import compare
+from edgelstm_quantize.forward import forward, forward_windows, window_ends
+from edgelstm_quantize.layer_graph import LayerGraph
+from edgelstm_quantize.memory import Memory, measure_memory
+from edgelstm_quantize.progress import Progress
+from edgelstm_quantize.quantization import QuantizedGraph, apply_recipe
+from edgelstm_quantize.recipes import Recipe
+from edgelstm_quantize.rim import Rim, channels_of, find_rim
+from edgelstm_quantize.rounding import round_weights, sources
+from edgelstm_quantize.step_graph import StepGraph
+from edgelstm_quantize.tracing import Steps, states_of, to_tflite
+from edgelstm_quantize.window_graph import WindowGraph
+
+_HELD_OUT = 0.2  # of the recordings, their end: fidelity is measured there
+_GOLDEN_STEPS = 128
+_GOLDEN_WINDOWS = 16
+_CALIBRATION_WINDOWS = 1000
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a candidate is to run on.
+
+    Attributes:
+        runtime: "ai-edge-litert" or "tflite-runtime".
+        edge_tpu: whether it is to be compiled for an Edge TPU.
+    """
+
+    runtime: str
+    edge_tpu: bool
+
+    def per_channel(self, recipe: Recipe) -> bool:
+        """Whether a row of weights may have a scale of its own."""
+        if self.edge_tpu:
+            return False  # its compiler is older than products with such rows
+        # tflite-runtime computes such products wrongly when their inputs are quantised on the fly.
+        return recipe.name != "int8-float" or self.runtime != "tflite-runtime"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe applied, and what its model gave.
+
+    Attributes:
+        recipe: the recipe.
+        artifact: without a detection.
+        outputs: physical units, (steps, targets) for each recording; NaN where there was no run.
+        errors: of each held-out step, relative to the rms of the output, (steps,).
+    """
+
+    recipe: Recipe
+    artifact: Artifact
+    outputs: list[NDArray[np.float64]]
+    errors: NDArray[np.float64]
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """Of its model."""
+        return self.artifact.manifest.fidelity
+
+
+class Candidates:
+    """Makes candidates.
+
+    Args:
+        graph: the model, laid open.
+        recordings: what to calibrate and measure on, in time order; states are reset between them.
+        purpose: what the model is for.
+        target: what it is to run on.
+        on_progress: told what is going on.
+
+    Raises:
+        RecordingError: no recording is as long as a window.
+    """
+
+    def __init__(
+        self,
+        graph: LayerGraph,
+        recordings: list[Recording],
+        purpose: Purpose,
+        target: Target,
+        on_progress: Progress,
+    ) -> None:
+        self.graph = graph
+        self.recordings = recordings
+        self._purpose, self._target, self._on_progress = purpose, target, on_progress
+        self._rim = find_rim(graph)
+        self._steps: dict[bool, Steps] = {}
+        self._float_models: dict[bool, bytes] = {}
+        self._calibrations: dict[bool, Calibration] = {}
+        self._rounded: dict[tuple[bool, bool], bytes] = {}
+        self._memory: list[Memory] | None = None
+        self._held_out = int(sum(map(len, recordings)) * (1 - _HELD_OUT))
+        window = purpose.window
+        if window and not any(len(r) >= window for r in recordings):
+            raise RecordingError(
+                f"No calibration recording has the {window} readings of a window; record for "
+                "longer, or choose a shorter --window."
+            )
+        on_progress("running the Keras model", 0, 1)
+        self._run_keras = (
+            forward_windows(graph.model, window, purpose.hop) if window else forward(graph.model)
+        )
+        self.reference = [self._run_keras(r.values) for r in recordings]
+        """What the Keras model gives: like `Candidate.outputs`."""
+
+    def rim(self, *, integer: bool) -> Rim:
+        """The scaling at the ends of the graph, which floats have within."""
+        return self._rim if integer else self._rim.within
+
+    def steps(self, *, integer: bool) -> Steps:
+        """The graph, for integers or for floats."""
+        if integer not in self._steps:
+            build: type[StepGraph | WindowGraph] = (
+                WindowGraph if self._purpose.window else StepGraph
+            )
+            self._steps[integer] = build(self.graph, self.rim(integer=integer), integer=integer)
+        return self._steps[integer]
+
+    def float_model(self, *, integer: bool) -> bytes:
+        """The graph as a float TFLite model."""
+        if integer not in self._float_models:
+            self._on_progress("converting to TFLite", 0, 1)
+            steps = self.steps(integer=integer)
+            self._float_models[integer] = to_tflite(steps, self._purpose.window)
+        return self._float_models[integer]
+
+    def calibration(self, *, integer: bool) -> Calibration:
+        """What the float model does over the readings before the held-out ones."""
+        if integer not in self._calibrations:
+            float_model = self.float_model(integer=integer)
+            self._calibrations[integer] = calibrate(
+                float_model,
+                states_of(self.steps(integer=integer)),
+                self._feeds(integer),
+                self._on_progress,
+                watched=sources(float_model),
+            )
+        return self._calibrations[integer]
+
+    def rounded_model(self, *, integer: bool, per_channel: bool) -> bytes:
+        """The float model with its weights on the int8 grid."""
+        key = integer, per_channel
+        if key not in self._rounded:
+            float_model = self.float_model(integer=integer)
+            activations = self.calibration(integer=integer).activations
+            self._on_progress("rounding the weights", 0, 1)
+            self._rounded[key] = round_weights(float_model, activations, per_channel=per_channel)
+        return self._rounded[key]
+
+    def memory(self) -> list[Memory]:
+        """How long the states remember; nothing for a window."""
+        if self._memory is None:
+            integer = next(iter(self._calibrations), True)
+            steps = self.steps(integer=integer)
+            calibration = self.calibration(integer=integer)
+            self._memory = (
+                measure_memory(steps, calibration) if isinstance(steps, StepGraph) else []
+            )
+        return self._memory
+
+    def make(self, recipe: Recipe) -> Candidate:
+        """Applies a recipe and measures what it gave.
+
+        Raises:
+            ConversionError: it cannot be applied, or the runtime would compute it wrongly.
+            RecordingError: the recordings say too little.
+        """
+        steps = self.steps(integer=recipe.integer)
+        calibration = self.calibration(integer=recipe.integer)
+        per_channel = self._target.per_channel(recipe)
+        float_model = self.float_model(integer=recipe.integer)
+        if recipe.name != "float32" and os.environ.get("NOGPTQ") is None:
+            float_model = self.rounded_model(integer=recipe.integer, per_channel=per_channel)
+        self._on_progress(f"quantizing to {recipe.name}", 0, 1)
+        quantized = apply_recipe(
+            recipe,
+            float_model,
+            states_of(steps),
+            calibration.ranges,
+            ([end.name for end in self.graph.inputs], [end.name for end in self.graph.outputs]),
+            per_channel=per_channel,
+        )
+        runtimes.require(quantized.flatbuffer, self._target.runtime)
+        if self._target.edge_tpu:
+            refused = coral.check_operations(quantized.flatbuffer)
+            if refused := refused + coral.check_weights(quantized.flatbuffer):
+                raise ConversionError(f"The Edge TPU cannot run this model: {refused[0]}")
+        return self._measure(recipe, quantized)
+
+    def _feeds(self, integer: bool) -> list[Feed]:
+        window, hop = self._purpose.window, self._purpose.hop
+        clips = {
+            end.name: scaling.clip if integer else None
+            for end, scaling in zip(self.graph.inputs, self._rim.inputs, strict=True)
+        }
+        feeds: list[Feed] = []
+        left = self._held_out
+        for recording in self.recordings:
+            values = recording.values[:left]
+            left -= len(values)
+            if window:
+                ends = window_ends(len(values), window, hop)
+                few = np.linspace(0, len(ends) - 1, min(len(ends), _CALIBRATION_WINDOWS))
+                chosen = [ends[int(i)] for i in few]
+                if not chosen:
+                    continue
+                values = np.stack([values[end - window : end] for end in chosen])
+            if len(values):
+                feeds += with_excursions(self._feed(values, integer), clips)
+        if not feeds:
+            raise RecordingError(
+                "The calibration recordings are too short: no window is left after a fifth is "
+                "held out; record for longer, or choose a shorter --window."
+            )
+        return feeds
+
+    def _feed(self, values: NDArray[np.float64], integer: bool) -> Feed:
+        """Readings, (..., channels), as the inputs of the float model."""
+        feed: dict[str, NDArray[Any]] = {}
+        start = 0
+        for end, scaling in zip(self.graph.inputs, self._rim.inputs, strict=True):
+            part = values[..., start : start + channels_of(end)]
+            start += channels_of(end)
+            if len(end.tensor.shape) == 2:
+                feed[end.name] = part[..., 0].astype(np.int32)
+            else:
+                z = scaling.normalise(part) if integer else part
+                feed[end.name] = z.astype(np.float32)
+        return feed
+
+    def _measure(self, recipe: Recipe, quantized: QuantizedGraph) -> Candidate:
+        rim = self.rim(integer=recipe.integer)
+        manifest = describe(recipe, quantized, self.graph, rim, self._purpose)
+        nothing = Golden(np.empty(0, np.float32), np.empty(0))
+        draft = Artifact(manifest, quantized.flatbuffer, nothing)
+        with Session(draft) as session:
+            golden = self._golden(session)
+            outputs = self._run(session, f"measuring fidelity of {recipe.name}")
+        fidelity, errors = self._compare(outputs, manifest)
+        manifest = dataclasses.replace(
+            manifest,
+            fidelity=fidelity,
+            golden_tolerance=self._tolerance(recipe, golden, manifest),
+        )
+        return Candidate(recipe, Artifact(manifest, quantized.flatbuffer, golden), outputs, errors)
+
+    def _run(self, session: Session, stage: str) -> list[NDArray[np.float64]]:
+        total, done = sum(map(len, self.recordings)), 0
+        outputs = []
+        for recording in self.recordings:
+            session.reset()
+            rows = np.full((len(recording), len(session.artifact.manifest.targets)), np.nan)
+            for i, x in enumerate(recording.values):
+                y = session.step(x)
+                if y is not None:
+                    rows[i] = y
+                done += 1
+                if done % 500 == 0:
+                    self._on_progress(stage, done, total)
+            outputs.append(rows)
+        return outputs
+
+    def _golden(self, session: Session) -> Golden:
+        window = self._purpose.window
+        steps = window + _GOLDEN_WINDOWS * self._purpose.hop if window else _GOLDEN_STEPS
+        x = max(self.recordings, key=len).values[-steps:].astype(np.float32)
+        return Golden(x, np.array(session.replay(x)))
+
+    def _tolerance(self, recipe: Recipe, golden: Golden, manifest: Manifest) -> tuple[float, ...]:
+        """By how many raw units of each target another correct runtime may differ.
+
+        Another runtime may round differently at each step, and the states carry that on. It is
+        then about as far from these outputs as these are from the exact ones.
+        """
+        exact = self._run_keras(golden.x.astype(np.float64))
+        exact = exact[np.isfinite(exact).all(axis=1)]
+        scalings = [OutputScaling(port) for port in manifest.outputs]
+        unit = np.concatenate([scaling.unit for scaling in scalings])
+        parts = [golden.y[:, part] for part in _columns(manifest)]
+        ours = [scaling(y) for scaling, y in zip(scalings, parts, strict=True)]
+        error = np.abs((np.concatenate(ours, axis=1) - exact) / unit).max(axis=0)
+        if recipe.integer:
+            return tuple(np.maximum(recipe.rounding, np.ceil(error)).tolist())
+        level = np.sqrt((_core(exact, manifest) ** 2).mean(axis=0)) * _stds(manifest)
+        rounding = np.maximum(recipe.rounding * level, np.finfo(np.float32).tiny)
+        return tuple(np.maximum(rounding, error).tolist())
+
+    def _compare(
+        self, outputs: list[NDArray[np.float64]], manifest: Manifest
+    ) -> tuple[Fidelity, NDArray[np.float64]]:
+        """Of the held-out steps: the figures, and the error of each step."""
+        ours, exact = (
+            _core(np.concatenate(run)[self._held_out :], manifest)
+            for run in (outputs, self.reference)
+        )
+        known = np.isfinite(exact).all(axis=1)
+        if not known.any():
+            raise RecordingError(
+                "No window lies in the last fifth of the calibration recordings, where fidelity "
+                "is measured; record for longer, or choose a shorter --window."
+            )
+        ours, exact = ours[known], exact[known]
+        if not np.isfinite(ours).all():
+            raise ConversionError(
+                f"The {manifest.recipe} model gives values that are not finite; try another recipe."
+            )
+        level = math.sqrt((exact**2).mean()) or 1.0
+        fidelity = compare(ours, exact, _columns(manifest))
+        return fidelity, np.abs(ours - exact).mean(axis=1) / level
+
+
+def _core(y: NDArray[np.float64], manifest: Manifest) -> NDArray[np.float64]:
+    """Outputs without the scaling at the end of the model."""
+    mean = np.array([target.mean for target in manifest.targets])
+    core: NDArray[np.float64] = (y - mean) / _stds(manifest)
+    return core
+
+
+def _stds(manifest: Manifest) -> NDArray[np.float64]:
+    return np.array([target.std for target in manifest.targets])
+
+
+def _columns(manifest: Manifest) -> list[slice]:
+    """Where the targets of each output lie."""
+    ends = np.cumsum([0, *(len(port.channels) for port in manifest.outputs)]).tolist()
+    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]

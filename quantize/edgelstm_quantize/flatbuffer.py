@@ -1,0 +1,162 @@
+"""TFLite flatbuffers as objects: put into one canonical form, and read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def read(model: bytes) -> Any:
+    """The flatbuffer as an object tree; buffers that lie outside it are brought in."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+
+
+def pack(tree: Any) -> bytes:
+    """The object tree as a flatbuffer, all its buffers within."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(tree))
+
+
+def operator_name(tree: Any, operator: Any) -> str:
+    """The name of an operator, such as FULLY_CONNECTED."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return str(flatbuffer_utils.opcode_to_name(tree, operator.opcodeIndex))
+
+
+def canonical(model: bytes) -> bytes:
+    """Gives every FULLY_CONNECTED a bias: some kernels and compilers want one."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    tree = read(model)
+    for graph in tree.subgraphs:
+        zeros: dict[int, int] = {}  # one bias of zeros per size
+        for operator in graph.operators:
+            if operator_name(tree, operator) != "FULLY_CONNECTED":
+                continue
+            inputs = list(operator.inputs)
+            if len(inputs) > 2 and inputs[2] >= 0:
+                continue
+            units = int(graph.tensors[inputs[1]].shape[0])
+            if units not in zeros:
+                buffer = schema.BufferT()
+                buffer.data = np.frombuffer(bytes(4 * units), np.uint8)
+                tree.buffers.append(buffer)
+                bias = schema.TensorT()
+                bias.shape = np.array([units], np.int32)
+                bias.type = schema.TensorType.FLOAT32
+                bias.buffer = len(tree.buffers) - 1
+                bias.name = f"no_bias_{units}".encode()
+                graph.tensors.append(bias)
+                zeros[units] = len(graph.tensors) - 1
+            operator.inputs = np.array([*inputs[:2], zeros[units]], np.int32)
+    return pack(tree)
+
+
+def mend(model: bytes) -> bytes:
+    """Puts right what ai-edge-quantizer leaves behind.
+
+    From some size on it puts buffers behind the flatbuffer, where small runtimes do not look; and
+    it leaves an output that nobody reads in float, so that a SPLIT has outputs of two types.
+    """
+    tree = read(model)
+    for graph in tree.subgraphs:
+        for operator in graph.operators:
+            outputs = [graph.tensors[i] for i in operator.outputs]
+            done = next((t for t in outputs if _quantized(t)), None)
+            for tensor in outputs:
+                if done is not None and not _quantized(tensor):
+                    tensor.type, tensor.quantization = done.type, done.quantization
+    return pack(tree)
+
+
+def _quantized(tensor: Any) -> bool:
+    quantization = tensor.quantization
+    return quantization is not None and quantization.scale is not None
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A constant float tensor.
+
+    Attributes:
+        name: of the tensor.
+        buffer: where its values are.
+        uses: how many operators read it.
+        values: its values.
+    """
+
+    name: str
+    buffer: int
+    uses: int
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Product:
+    """One FULLY_CONNECTED: `output = source @ kernel.T + bias`.
+
+    Attributes:
+        kernel: (rows, columns).
+        bias: (rows,).
+        source: name of the tensor that is multiplied, (n, columns).
+        output: name of the tensor that it gives, (n, rows).
+    """
+
+    kernel: Constant
+    bias: Constant
+    source: str
+    output: str
+
+
+def products(model: bytes) -> tuple[list[Product], list[tuple[str, str]]]:
+    """The products of a float model in canonical form, and which of them are added together.
+
+    Returns:
+        The products, and pairs of outputs that an ADD joins and nothing else reads.
+    """
+    tree = read(model)
+    graph = tree.subgraphs[0]
+    uses = Counter(int(i) for operator in graph.operators for i in operator.inputs)
+    uses.update(int(i) for i in graph.outputs)
+
+    def constant(index: int) -> Constant | None:
+        tensor = graph.tensors[index]
+        data = tree.buffers[tensor.buffer].data
+        if data is None:
+            return None
+        values = np.frombuffer(bytes(data), np.float32).reshape(tensor.shape)
+        return Constant(tensor.name.decode(), tensor.buffer, uses[index], values)
+
+    found: list[Product] = []
+    outputs: dict[int, str] = {}
+    sums: list[tuple[str, str]] = []
+    for operator in graph.operators:
+        name = operator_name(tree, operator)
+        if name == "FULLY_CONNECTED":
+            kernel, bias = constant(operator.inputs[1]), constant(operator.inputs[2])
+            source, output = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
+            if kernel and bias:
+                outputs[int(operator.outputs[0])] = output.name.decode()
+                found.append(Product(kernel, bias, source.name.decode(), output.name.decode()))
+        elif name == "ADD":
+            first, second = (int(i) for i in operator.inputs)
+            if {first, second} <= outputs.keys() and uses[first] == uses[second] == 1:
+                sums.append((outputs[first], outputs[second]))
+    return found, sums
+
+
+def with_constants(model: bytes, values: Mapping[int, NDArray[np.float32]]) -> bytes:
+    """The model with other values in some buffers, of the same shapes."""
+    tree = read(model)
+    for buffer, array in values.items():
+        tree.buffers[buffer].data = np.frombuffer(array.astype(np.float32).tobytes(), np.uint8)
+    return pack(tree)
