@@ -159,7 +159,7 @@ def smallc() -> Benchmark:
     keras.utils.set_random_seed(9)
 
     def draw(rng: np.random.Generator, steps: int) -> NDArray[np.float64]:
-        return np.sqrt(2) * _sines(rng, steps)
+        return 2**0.5 * _sines(rng, steps)
 
     train = draw(np.random.default_rng(91), _TRAINING_STEPS)
     layer, dense = keras.layers.LSTM(64, return_sequences=True), keras.layers.Dense(3)
@@ -334,7 +334,7 @@ def _holder(name: str, seed: int, lessons: tuple[Lesson, ...]) -> Benchmark:
     return Benchmark(name, model, calibration, test, task, notes)
 
 
-class _WithCellState(keras.layers.Layer):
+class _WithCellState(keras.layers.Layer):  # type: ignore[misc]  # keras has no types
     """An LSTM cell that gives h and c side by side, so that a loss can see both."""
 
     def __init__(self, cell: Any) -> None:

@@ -1,5 +1,6 @@
 """What one reading costs: `python benchmarks/step.py [ARTIFACT]`, medians and ratios of one run.
 
+Of a window artifact most readings run nothing when it hops; the median then is over all of them.
 Peers, interleaved with what is measured so that a noisy machine treats them alike: the bare
 `Invoke` of the same model, which nothing can beat, and one LSTM step of the same size in numpy.
 """
@@ -24,22 +25,24 @@ ROUNDS, STEPS = 60, 200
 def main() -> None:
     """Prints the table."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else TINY
-    session, own = edgelstm.load(path), edgelstm.load(path)
+    session = edgelstm.load(path)
     manifest = session.artifact.manifest
     x = np.array([c.mean for c in manifest.channels])
     raw = session.to_raw(x)
-    pipeline = Pipeline(own)
-    readings = iter(
-        [Reading(i * manifest.sample_period, tuple(x), i) for i in range(ROUNDS * STEPS)]
-    )
-    units = max(pair.input.shape[-1] for pair in manifest.states)
     candidates: dict[str, Callable[[], object]] = {
         "Invoke alone": session._graph.invoke,
         "session.step_raw": lambda: session.step_raw(raw),
         "session.step": lambda: session.step(x),
-        "pipeline.update": lambda: pipeline.update(next(readings)),
-        f"numpy LSTM({units})": _numpy_lstm(len(x), units),
     }
+    if manifest.detection:
+        pipeline = Pipeline(edgelstm.load(path))
+        readings = iter(
+            [Reading(i * manifest.sample_period, tuple(x), i) for i in range(ROUNDS * STEPS)]
+        )
+        candidates["pipeline.update"] = lambda: pipeline.update(next(readings))
+    if manifest.states:
+        units = max(pair.input.shape[-1] for pair in manifest.states)
+        candidates[f"numpy LSTM({units})"] = _numpy_lstm(len(x), units)
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(ROUNDS):
         for name, call in candidates.items():
@@ -48,7 +51,10 @@ def main() -> None:
                 call()
             times[name].append((time.perf_counter_ns() - start) / STEPS / 1000)
     base = float(np.median(times["Invoke alone"]))
-    print(f"{path.name}: {manifest.recipe}, {session.backend}, {len(manifest.states)} states")
+    kept = f"{len(manifest.states)} states"
+    if manifest.window:
+        kept = f"window {manifest.window}, hop {manifest.hop}"
+    print(f"{path.name}: {manifest.recipe}, {session.backend}, {kept}")
     print(f"{'':<20}{'median':>9}{'p99':>9}   ratio to Invoke")
     for name, values in times.items():
         median = float(np.median(values))

@@ -18,7 +18,6 @@ from edgelstm.manifest import Manifest
 from edgelstm.scaling import InputScaling, OutputScaling
 from edgelstm.windows import ANOTHER_MODEL, Windows
 
-
 _CLOSED = "This session is closed; load the artifact again."
 
 
@@ -115,8 +114,7 @@ class Session:
         if raw is None:
             return None
         return {
-            name: f(y)
-            for name, f, y in zip(self._outputs, self._scale_outputs, raw, strict=True)
+            name: f(y) for name, f, y in zip(self._outputs, self._scale_outputs, raw, strict=True)
         }
 
     def step_raw(self, x: Sequence[NDArray[Any]]) -> list[NDArray[Any]] | None:

@@ -38,7 +38,7 @@ def main() -> None:
 
     with edgelstm.load("waves.tflite") as session:
         for reading in values[:100]:
-            forecast = session.step(reading)
+            forecast = session.step(reading)  # None only while a window is not due
     print(f"after 100 readings it forecasts {forecast.round(2)}, and {values[100].round(2)} came")
 
 

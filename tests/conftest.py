@@ -40,7 +40,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def tiny_float() -> Artifact:
-    """The same model as `tiny`, in int8-float: it takes and gives physical units itself."""
+    """A wider model than `tiny`, in int8-float: it takes and gives physical units itself."""
     return Artifact.read(ROOT / "tests/data/tiny_float.tflite")
 
 

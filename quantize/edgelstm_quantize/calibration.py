@@ -49,6 +49,23 @@ class Calibration:
     activations: Mapping[str, NDArray[np.float32]]
     steps: int
 
+    def merged(self, other: Calibration) -> Calibration:
+        """What both runs of the same graph saw."""
+        return Calibration(
+            {
+                name: (min(low, other.ranges[name][0]), max(high, other.ranges[name][1]))
+                for name, (low, high) in self.ranges.items()
+            },
+            tuple(map(np.maximum, self.unit_ranges, other.unit_ranges)),
+            {n: np.concatenate([v, other.samples[n]]) for n, v in self.samples.items()},
+            tuple(
+                np.concatenate(both)
+                for both in zip(self.sample_states, other.sample_states, strict=True)
+            ),
+            {n: np.concatenate([v, other.activations[n]]) for n, v in self.activations.items()},
+            self.steps + other.steps,
+        )
+
 
 def with_excursions(feed: Feed, clips: Mapping[str, float | None]) -> list[Feed]:
     """What to calibrate on: the recording, and where it may still go.
@@ -95,9 +112,6 @@ def calibrate(
         feeds: in time order.
         on_progress: told how far it is.
         watched: names of tensors to keep.
-
-    Raises:
-        RecordingError: the states never leave zero.
     """
     total, done = sum(map(_runs, feeds)), 0
     recorder = _Recorder(float_model, states, watched, -(-total // _ACTIVATIONS))
@@ -109,13 +123,20 @@ def calibrate(
             done += 1
             if done % 100 == 0:
                 on_progress("calibrating", done, total)
-    calibration = recorder.finish(done)
-    if states and not any(units.any() for units in calibration.unit_ranges):
+    return recorder.finish(done)
+
+
+def require_states(calibration: Calibration) -> None:
+    """Refuses a recording that says nothing about the states.
+
+    Raises:
+        RecordingError: the states never leave zero.
+    """
+    if calibration.unit_ranges and not any(units.any() for units in calibration.unit_ranges):
         raise RecordingError(
             "The states of the model never leave zero over the calibration recording, so it says "
             "nothing about them; check that the recording has the units that the model takes."
         )
-    return calibration
 
 
 def _runs(feed: Feed) -> int:
@@ -126,7 +147,11 @@ class _Recorder:
     """The float graph at work, with an eye on every tensor."""
 
     def __init__(
-        self, float_model: bytes, states: Sequence[StateTensor], watched: Collection[str], every: int
+        self,
+        float_model: bytes,
+        states: Sequence[StateTensor],
+        watched: Collection[str],
+        every: int,
     ) -> None:
         self._interpreter = open_reference(float_model, keep_all_tensors=True)
         tensors = signature(self._interpreter)

@@ -1,7 +1,6 @@
 """A model on its way to an artifact: each recipe applied to it gives a candidate.
 
-What recipes share (the reference run, the float graphs, the calibration) is made once, when it is
-first needed.
+What recipes share (the reference run, the forms) is made once.
 """
 
 from __future__ import annotations
@@ -9,9 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +20,24 @@ from edgelstm.recording import Recording
 from edgelstm.scaling import OutputScaling
 from edgelstm.session import Session
 from edgelstm_quantize import coral, runtimes
-from edgelstm_quantize.calibration import Calibration, Feed, calibrate, with_excursions
+from edgelstm_quantize.calibration import Calibration, Ranges
 from edgelstm_quantize.description import Purpose, describe
 from edgelstm_quantize.fidelity import compare
-from edgelstm_quantize.forward import forward, forward_windows, window_ends
+from edgelstm_quantize.forms import Form, Forms
+from edgelstm_quantize.forward import forward, forward_windows
+from edgelstm_quantize.int8 import tune
 from edgelstm_quantize.layer_graph import LayerGraph
 from edgelstm_quantize.memory import Memory, measure_memory
 from edgelstm_quantize.progress import Progress
 from edgelstm_quantize.quantization import QuantizedGraph, apply_recipe
-from edgelstm_quantize.recipes import Recipe
-from edgelstm_quantize.rim import Rim, channels_of, find_rim
-from edgelstm_quantize.rounding import round_weights, sources
+from edgelstm_quantize.recipes import Recipe, find_recipe
+from edgelstm_quantize.rim import find_rim
 from edgelstm_quantize.step_graph import StepGraph
-from edgelstm_quantize.tracing import Steps, states_of, to_tflite
-from edgelstm_quantize.window_graph import WindowGraph
+from edgelstm_quantize.tracing import states_of
 
 _HELD_OUT = 0.2  # of the recordings, their end: fidelity is measured there
 _GOLDEN_STEPS = 128
 _GOLDEN_WINDOWS = 16
-_CALIBRATION_WINDOWS = 1000
 
 
 @dataclass(frozen=True)
@@ -73,12 +69,14 @@ class Candidate:
         artifact: without a detection.
         outputs: physical units, (steps, targets) for each recording; NaN where there was no run.
         errors: of each held-out step, relative to the rms of the output, (steps,).
+        calibration: what the float graph that was quantised did.
     """
 
     recipe: Recipe
     artifact: Artifact
     outputs: list[NDArray[np.float64]]
     errors: NDArray[np.float64]
+    calibration: Calibration
 
     @property
     def fidelity(self) -> Fidelity:
@@ -111,12 +109,6 @@ class Candidates:
         self.graph = graph
         self.recordings = recordings
         self._purpose, self._target, self._on_progress = purpose, target, on_progress
-        self._rim = find_rim(graph)
-        self._steps: dict[bool, Steps] = {}
-        self._float_models: dict[bool, bytes] = {}
-        self._calibrations: dict[bool, Calibration] = {}
-        self._rounded: dict[tuple[bool, bool], bytes] = {}
-        self._memory: list[Memory] | None = None
         self._held_out = int(sum(map(len, recordings)) * (1 - _HELD_OUT))
         window = purpose.window
         if window and not any(len(r) >= window for r in recordings):
@@ -124,6 +116,8 @@ class Candidates:
                 f"No calibration recording has the {window} readings of a window; record for "
                 "longer, or choose a shorter --window."
             )
+        self.forms = Forms(graph, find_rim(graph), recordings, self._held_out, purpose, on_progress)
+        self._memory: list[Memory] | None = None
         on_progress("running the Keras model", 0, 1)
         self._run_keras = (
             forward_windows(graph.model, window, purpose.hop) if window else forward(graph.model)
@@ -131,58 +125,13 @@ class Candidates:
         self.reference = [self._run_keras(r.values) for r in recordings]
         """What the Keras model gives: like `Candidate.outputs`."""
 
-    def rim(self, *, integer: bool) -> Rim:
-        """The scaling at the ends of the graph, which floats have within."""
-        return self._rim if integer else self._rim.within
-
-    def steps(self, *, integer: bool) -> Steps:
-        """The graph, for integers or for floats."""
-        if integer not in self._steps:
-            build: type[StepGraph | WindowGraph] = (
-                WindowGraph if self._purpose.window else StepGraph
-            )
-            self._steps[integer] = build(self.graph, self.rim(integer=integer), integer=integer)
-        return self._steps[integer]
-
-    def float_model(self, *, integer: bool) -> bytes:
-        """The graph as a float TFLite model."""
-        if integer not in self._float_models:
-            self._on_progress("converting to TFLite", 0, 1)
-            steps = self.steps(integer=integer)
-            self._float_models[integer] = to_tflite(steps, self._purpose.window)
-        return self._float_models[integer]
-
-    def calibration(self, *, integer: bool) -> Calibration:
-        """What the float model does over the readings before the held-out ones."""
-        if integer not in self._calibrations:
-            float_model = self.float_model(integer=integer)
-            self._calibrations[integer] = calibrate(
-                float_model,
-                states_of(self.steps(integer=integer)),
-                self._feeds(integer),
-                self._on_progress,
-                watched=sources(float_model),
-            )
-        return self._calibrations[integer]
-
-    def rounded_model(self, *, integer: bool, per_channel: bool) -> bytes:
-        """The float model with its weights on the int8 grid."""
-        key = integer, per_channel
-        if key not in self._rounded:
-            float_model = self.float_model(integer=integer)
-            activations = self.calibration(integer=integer).activations
-            self._on_progress("rounding the weights", 0, 1)
-            self._rounded[key] = round_weights(float_model, activations, per_channel=per_channel)
-        return self._rounded[key]
-
     def memory(self) -> list[Memory]:
         """How long the states remember; nothing for a window."""
         if self._memory is None:
-            integer = next(iter(self._calibrations), True)
-            steps = self.steps(integer=integer)
-            calibration = self.calibration(integer=integer)
+            form = self.forms.any()
+            steps = form.steps
             self._memory = (
-                measure_memory(steps, calibration) if isinstance(steps, StepGraph) else []
+                measure_memory(steps, form.calibration) if isinstance(steps, StepGraph) else []
             )
         return self._memory
 
@@ -193,71 +142,42 @@ class Candidates:
             ConversionError: it cannot be applied, or the runtime would compute it wrongly.
             RecordingError: the recordings say too little.
         """
-        steps = self.steps(integer=recipe.integer)
-        calibration = self.calibration(integer=recipe.integer)
-        per_channel = self._target.per_channel(recipe)
-        float_model = self.float_model(integer=recipe.integer)
-        if recipe.name != "float32" and os.environ.get("NOGPTQ") is None:
-            float_model = self.rounded_model(integer=recipe.integer, per_channel=per_channel)
+        form = self.forms.get(recipe.dtype)
         self._on_progress(f"quantizing to {recipe.name}", 0, 1)
-        quantized = apply_recipe(
-            recipe,
-            float_model,
-            states_of(steps),
-            calibration.ranges,
-            ([end.name for end in self.graph.inputs], [end.name for end in self.graph.outputs]),
-            per_channel=per_channel,
-        )
+        ranges = form.calibration.ranges
+        if recipe.dtype == "int8":
+            form, ranges = tune(
+                self.forms,
+                lambda form, ranges: self._apply(recipe, form, ranges, draft=True),
+                lambda form, ranges: self._apply(find_recipe("float32"), form, ranges),
+                groups=not self._target.edge_tpu,  # its compiler knows no GATHER
+                on_progress=self._on_progress,
+            )
+        quantized = self._apply(recipe, form, ranges)
         runtimes.require(quantized.flatbuffer, self._target.runtime)
         if self._target.edge_tpu:
             refused = coral.check_operations(quantized.flatbuffer)
             if refused := refused + coral.check_weights(quantized.flatbuffer):
                 raise ConversionError(f"The Edge TPU cannot run this model: {refused[0]}")
-        return self._measure(recipe, quantized)
+        return self._measure(recipe, form, quantized)
 
-    def _feeds(self, integer: bool) -> list[Feed]:
-        window, hop = self._purpose.window, self._purpose.hop
-        clips = {
-            end.name: scaling.clip if integer else None
-            for end, scaling in zip(self.graph.inputs, self._rim.inputs, strict=True)
-        }
-        feeds: list[Feed] = []
-        left = self._held_out
-        for recording in self.recordings:
-            values = recording.values[:left]
-            left -= len(values)
-            if window:
-                ends = window_ends(len(values), window, hop)
-                few = np.linspace(0, len(ends) - 1, min(len(ends), _CALIBRATION_WINDOWS))
-                chosen = [ends[int(i)] for i in few]
-                if not chosen:
-                    continue
-                values = np.stack([values[end - window : end] for end in chosen])
-            if len(values):
-                feeds += with_excursions(self._feed(values, integer), clips)
-        if not feeds:
-            raise RecordingError(
-                "The calibration recordings are too short: no window is left after a fifth is "
-                "held out; record for longer, or choose a shorter --window."
-            )
-        return feeds
+    def _apply(
+        self, recipe: Recipe, form: Form, ranges: Ranges, *, draft: bool = False
+    ) -> QuantizedGraph:
+        per_channel = self._target.per_channel(recipe)
+        plain = recipe.name == "float32"
+        return apply_recipe(
+            recipe,
+            form.float_model if plain else form.rounded(per_channel=per_channel),
+            states_of(form.steps),
+            ranges,
+            ([end.name for end in self.graph.inputs], [end.name for end in self.graph.outputs]),
+            per_channel=per_channel,
+            draft=draft,
+        )
 
-    def _feed(self, values: NDArray[np.float64], integer: bool) -> Feed:
-        """Readings, (..., channels), as the inputs of the float model."""
-        feed: dict[str, NDArray[Any]] = {}
-        start = 0
-        for end, scaling in zip(self.graph.inputs, self._rim.inputs, strict=True):
-            part = values[..., start : start + channels_of(end)]
-            start += channels_of(end)
-            if len(end.tensor.shape) == 2:
-                feed[end.name] = part[..., 0].astype(np.int32)
-            else:
-                z = scaling.normalise(part) if integer else part
-                feed[end.name] = z.astype(np.float32)
-        return feed
-
-    def _measure(self, recipe: Recipe, quantized: QuantizedGraph) -> Candidate:
-        rim = self.rim(integer=recipe.integer)
+    def _measure(self, recipe: Recipe, form: Form, quantized: QuantizedGraph) -> Candidate:
+        rim = self.forms.rim(recipe.dtype)
         manifest = describe(recipe, quantized, self.graph, rim, self._purpose)
         nothing = Golden(np.empty(0, np.float32), np.empty(0))
         draft = Artifact(manifest, quantized.flatbuffer, nothing)
@@ -270,7 +190,8 @@ class Candidates:
             fidelity=fidelity,
             golden_tolerance=self._tolerance(recipe, golden, manifest),
         )
-        return Candidate(recipe, Artifact(manifest, quantized.flatbuffer, golden), outputs, errors)
+        artifact = Artifact(manifest, quantized.flatbuffer, golden)
+        return Candidate(recipe, artifact, outputs, errors, form.calibration)
 
     def _run(self, session: Session, stage: str) -> list[NDArray[np.float64]]:
         total, done = sum(map(len, self.recordings)), 0

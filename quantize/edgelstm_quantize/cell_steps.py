@@ -8,6 +8,7 @@ by one SPLIT. Any other cell is called as it is.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from edgelstm_quantize.activations import activate
 from edgelstm_quantize.pointwise import Reordered, matmul, plain, weights
+from edgelstm_quantize.recipes import Arithmetic
 
 Tensors = list[Any]
 
@@ -45,8 +47,8 @@ class CellStep:
 
     Attributes:
         state_shapes: without the batch axis.
-        project: (rows, features) -> (rows, n): the part that needs no state.
-        advance: (projected (batch, n), states) -> `Advance`.
+        project: (rows, features) -> one or more of (rows, n): the part that needs no state.
+        advance: (projected, states) -> `Advance`.
     """
 
     state_shapes: tuple[tuple[int, ...], ...]
@@ -54,21 +56,26 @@ class CellStep:
     advance: Callable[[Any, Tensors], Advance]
 
 
-def cell_step(cell: Any, *, integer: bool, groups: Sequence[NDArray[np.intp]] = ()) -> CellStep:
+def cell_step(
+    cell: Any, *, arithmetic: Arithmetic, groups: Sequence[NDArray[np.intp]] = ()
+) -> CellStep:
     """The step of a cell.
 
     Args:
         cell: any cell of a built `keras.layers.RNN`.
-        integer: whether activations must have forms that stay integer.
-        groups: for an LSTM cell: its units in groups, each of which gets a cell state of its own
-            (and thus a scale of its own when quantised). The hidden state, and the output, then
-            are in the order of the groups.
+        arithmetic: what the graph is to be computed in.
+        groups: for an LSTM cell in int8: its units in groups, each of which gets a cell state of
+            its own, and thus a scale of its own. The hidden state, and the output, then are in
+            the order of the groups.
     """
+    integer = arithmetic != "float32"
     if isinstance(cell, keras.layers.StackedRNNCells):
-        return _stacked([cell_step(c, integer=integer) for c in cell.cells])
+        return _stacked([cell_step(c, arithmetic=arithmetic) for c in cell.cells])
     # Exactly these: a subclass may compute something else.
     if type(cell) is keras.layers.LSTMCell:
-        return _lstm(cell, integer, groups or [np.arange(cell.units)])
+        if arithmetic == "int8":
+            return _lstm_in_int8(cell, groups or [np.arange(cell.units)])
+        return _lstm(cell, integer)
     if type(cell) is keras.layers.GRUCell:
         return _gru(cell, integer)
     if type(cell) is keras.layers.SimpleRNNCell:
@@ -76,14 +83,9 @@ def cell_step(cell: Any, *, integer: bool, groups: Sequence[NDArray[np.intp]] = 
     return _any(cell)
 
 
-def _lstm(cell: Any, integer: bool, groups: Sequence[NDArray[np.intp]]) -> CellStep:
-    order = np.concatenate(groups)
-    # Columns by gate, and within a gate by group: one SPLIT gives every gate of every group.
-    columns = np.concatenate([order + gate * cell.units for gate in range(4)])
-    kernel = weights(cell.kernel)[:, columns]
-    recurrent = weights(cell.recurrent_kernel)[order][:, columns]
-    bias = weights(cell.bias)[columns] if cell.use_bias else None
-    n = len(groups)
+def _lstm(cell: Any, integer: bool) -> CellStep:
+    kernel, recurrent = weights(cell.kernel), weights(cell.recurrent_kernel)
+    bias = weights(cell.bias) if cell.use_bias else None
 
     def gate(z: Any) -> Any:
         return activate(cell.recurrent_activation, z, integer=integer)
@@ -92,21 +94,72 @@ def _lstm(cell: Any, integer: bool, groups: Sequence[NDArray[np.intp]]) -> CellS
         return activate(cell.activation, z, integer=integer)
 
     def advance(projected: Any, states: Tensors) -> Advance:
+        h, c = states
+        i, f, g, o = tf.split(projected + tf.matmul(h, recurrent), 4, axis=-1)
+        forget = gate(f)
+        c = forget * c + gate(i) * squash(g)
+        h = gate(o) * squash(c)
+        return Advance(h, [h, c], [None, forget])
+
+    units = (cell.units,)
+    return CellStep((units, units), lambda x: matmul(x, kernel, bias), advance)
+
+
+def _lstm_in_int8(cell: Any, groups: Sequence[NDArray[np.intp]]) -> CellStep:
+    """An LSTM step in the form that loses least in 8 bits (docs/decisions/0011).
+
+    The gates and the candidate have products of their own, because their ranges differ. The cell
+    state changes by what is added less what is forgotten, `c + (i g - (1 - f) c)`: both are
+    smaller than c, so their scales are finer. And it is held in groups of units.
+    """
+    units, order = cell.units, np.concatenate(groups)
+    # Keras has the gates in the order i, f, candidate, o. With the weights of f negated, its
+    # sigmoid is 1 - f.
+    gates = np.concatenate([order, order + units, order + 3 * units])
+    sign = np.repeat(np.array([1, -1, 1], np.float32), units)
+    candidate = order + 2 * units
+    kernel, recurrent = weights(cell.kernel), weights(cell.recurrent_kernel)[order]
+    bias = weights(cell.bias) if cell.use_bias else None
+    negatable = cell.recurrent_activation is keras.activations.sigmoid
+    if not negatable:
+        sign = np.ones_like(sign)
+    w_gates, w_candidate = kernel[:, gates] * sign, kernel[:, candidate]
+    u_gates, u_candidate = recurrent[:, gates] * sign, recurrent[:, candidate]
+    b_gates = None if bias is None else bias[gates] * sign
+    b_candidate = None if bias is None else bias[candidate]
+    ends = np.cumsum([0, *map(len, groups)]).tolist()
+    parts = [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+
+    def gate(z: Any) -> Any:
+        return activate(cell.recurrent_activation, z, integer=True)
+
+    def squash(z: Any) -> Any:
+        return activate(cell.activation, z, integer=True)
+
+    def cut(x: Any, part: slice) -> Any:
+        return x if len(parts) == 1 else x[:, part]
+
+    def project(x: Any) -> Any:
+        return matmul(x, w_gates, b_gates), matmul(x, w_candidate, b_candidate)
+
+    def advance(projected: Any, states: Tensors) -> Advance:
         h, *cells = states
-        parts = tf.split(projected + tf.matmul(h, recurrent), 4 * n, axis=-1)
-        hidden, kept = [], []
-        for k, c in enumerate(cells):
-            i, f, g, o = (parts[k + n * j] for j in range(4))
-            forget = gate(f)
-            new = forget * c + gate(i) * squash(g)
-            hidden.append(gate(o) * squash(new))
-            cells[k] = new
-            kept.append(forget)
-        h = hidden[0] if n == 1 else tf.concat(hidden, axis=-1)
-        return Advance(h if n == 1 else Reordered(h, order), [h, *cells], [None, *kept])
+        z, z_candidate = projected
+        i, f, o = tf.split(z + tf.matmul(h, u_gates), 3, axis=-1)
+        g = squash(z_candidate + tf.matmul(h, u_candidate))
+        add, drop = gate(i), gate(f) if negatable else 1.0 - gate(f)
+        new, squashed, kept = [], [], []
+        for c, part in zip(cells, parts, strict=True):
+            less = cut(drop, part)
+            new.append(c + (cut(add, part) * cut(g, part) - less * c))
+            squashed.append(squash(new[-1]))
+            kept.append(1.0 - less)
+        whole = squashed[0] if len(parts) == 1 else tf.concat(squashed, axis=-1)
+        h = gate(o) * whole
+        return Advance(h if len(parts) == 1 else Reordered(h, order), [h, *new], [None, *kept])
 
     sizes = [(len(group),) for group in groups]
-    return CellStep(((cell.units,), *sizes), lambda x: matmul(x, kernel, bias), advance)
+    return CellStep(((units,), *sizes), project, advance)
 
 
 def _gru(cell: Any, integer: bool) -> CellStep:
@@ -131,7 +184,8 @@ def _gru(cell: Any, integer: bool) -> CellStep:
             z, r = gate(x_z + h_z), gate(x_r + h_r)
             inner = tf.matmul(r * h, recurrent[:, 2 * units :])
         candidate = activate(cell.activation, x_h + inner, integer=integer)
-        new = z * h + (1.0 - z) * candidate
+        # z h + (1 - z) candidate, in one product less: a rounding less in integers.
+        new = candidate + z * (h - candidate)
         return Advance(new, [new], [z])
 
     return CellStep(((units,),), lambda x: matmul(x, kernel, bias), advance)

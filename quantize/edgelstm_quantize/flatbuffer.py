@@ -65,9 +65,13 @@ def mend(model: bytes) -> bytes:
     """Puts right what ai-edge-quantizer leaves behind.
 
     From some size on it puts buffers behind the flatbuffer, where small runtimes do not look; and
-    it leaves an output that nobody reads in float, so that a SPLIT has outputs of two types.
+    it leaves an output that nobody reads in float, so that a SPLIT has outputs of two types. Where
+    an output is also read at another scale, it makes that other tensor the graph's output.
     """
     tree = read(model)
+    for signature in tree.signatureDefs or []:
+        named = [output.tensorIndex for output in signature.outputs]
+        tree.subgraphs[signature.subgraphIndex].outputs = np.array(named, np.int32)
     for graph in tree.subgraphs:
         for operator in graph.operators:
             outputs = [graph.tensors[i] for i in operator.outputs]
@@ -76,6 +80,16 @@ def mend(model: bytes) -> bytes:
                 if done is not None and not _quantized(tensor):
                     tensor.type, tensor.quantization = done.type, done.quantization
     return pack(tree)
+
+
+def names_its_outputs(model: bytes) -> bool:
+    """Whether the signature names the graph's own outputs."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    packed = schema.Model.GetRootAs(model, 0)
+    signature = packed.SignatureDefs(0)
+    named = {signature.Outputs(i).TensorIndex() for i in range(signature.OutputsLength())}
+    return named == set(packed.Subgraphs(0).OutputsAsNumpy().tolist())
 
 
 def _quantized(tensor: Any) -> bool:
@@ -152,6 +166,18 @@ def products(model: bytes) -> tuple[list[Product], list[tuple[str, str]]]:
             if {first, second} <= outputs.keys() and uses[first] == uses[second] == 1:
                 sums.append((outputs[first], outputs[second]))
     return found, sums
+
+
+def outputs_of(model: bytes, operation: str, scope: str) -> list[str]:
+    """The names of what the operations of one kind give within a layer."""
+    tree = read(model)
+    graph = tree.subgraphs[0]
+    names = [
+        graph.tensors[operator.outputs[0]].name.decode()
+        for operator in graph.operators
+        if operator_name(tree, operator) == operation
+    ]
+    return [name for name in names if name.startswith(f"{scope}/")]
 
 
 def with_constants(model: bytes, values: Mapping[int, NDArray[np.float32]]) -> bytes:

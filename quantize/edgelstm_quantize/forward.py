@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,19 +51,20 @@ def forward_windows(
     A row is NaN where no window ends: before the first is full, and between hops.
     """
     widths = [_width(tensor) for tensor in model.inputs]
+    width = sum(math.prod(tensor.shape[1:]) for tensor in model.outputs)
 
     def run(readings: NDArray[Any]) -> NDArray[np.float64]:
         ends = window_ends(len(readings), window, hop)
+        result = np.full((len(readings), width), np.nan)
+        if not ends:
+            return result
         inputs = []
         for part, tensor in zip(_split(readings, widths), model.inputs, strict=True):
-            cut = np.stack([part[end - window : end] for end in ends]) if ends else part[:0, None]
+            cut = np.stack([part[end - window : end] for end in ends])
             inputs.append(_tensor(cut, tensor))
-        if not ends:
-            raise ValueError(f"{len(readings)} readings are no window of {window}.")
         # Eagerly, because a trace would have a fixed length: see `open_signature`.
         outputs = keras.tree.flatten(model(_as_model_takes(inputs, model), training=False))
         rows = np.concatenate([np.asarray(y).reshape(len(ends), -1) for y in outputs], axis=1)
-        result = np.full((len(readings), rows.shape[1]), np.nan)
         result[np.array(ends) - 1] = rows
         return result
 

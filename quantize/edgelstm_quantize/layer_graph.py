@@ -7,9 +7,11 @@ the time axis of a model that streams; a layer that is tied to a length or a bat
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -66,6 +68,28 @@ class LayerGraph:
     outputs: tuple[End, ...]
     calls: tuple[Call, ...]
 
+    @cached_property
+    def labels(self) -> dict[int, str]:
+        """The name of each call's operation, by the `id` of the call.
+
+        What Keras named itself is numbered as in a model made first of all, so that a model built
+        twice gives the same file.
+        """
+        taken = {_given_name(call.operation) for call in self.calls}
+        labels: dict[int, str] = {}
+        made: dict[int, str] = {}
+        for call in self.calls:
+            operation = call.operation
+            if id(operation) not in made:
+                name = _given_name(operation) or re.sub(r"_\d+$", "", operation.name)
+                if not _given_name(operation):
+                    numbered = (f"{name}_{i}" if i else name for i in itertools.count())
+                    name = next(label for label in numbered if label not in taken)
+                taken.add(name)
+                made[id(operation)] = name
+            labels[id(call)] = made[id(operation)]
+        return labels
+
     def readers(self, tensor: Any) -> list[Call]:
         """The calls that read the tensor."""
         return [call for call in self.calls if any(t is tensor for t in call.inputs)]
@@ -74,6 +98,12 @@ class LayerGraph:
         """The call that alone reads the tensor; None when there are several or none."""
         readers = self.readers(tensor)
         return readers[0] if len(readers) == 1 else None
+
+
+def scope_of(name: str) -> str:
+    """A name as TensorFlow lets a scope, an input or an output be called."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    return name if name[0].isalnum() else f"layer{name}"
 
 
 def is_tensor(value: Any) -> bool:
@@ -176,6 +206,7 @@ def open_up(
         clone_function=free,
         call_function=call,
     )
+    _check_tokens(whole, calls)
     input_names = _names([_name_of_input(t) for t in model.inputs], "x")
     output_names = _names(_names_of_outputs(model, calls, whole.outputs), "y")
     return LayerGraph(
@@ -193,6 +224,21 @@ def _check_input(tensor: Any) -> None:
         f"The model's input {tensor.name!r} has the shape {tuple(tensor.shape)}; a recurrent model "
         "takes (batch, time, channels) with a fixed number of channels, or tokens (batch, time)."
     )
+
+
+def _check_tokens(model: keras.Model, calls: Sequence[Call]) -> None:
+    for tensor in model.inputs:
+        if len(tensor.shape) > 2:
+            continue
+        for call in calls:
+            if any(t is tensor for t in call.inputs) and not isinstance(
+                call.operation, keras.layers.Embedding
+            ):
+                raise ModelError(
+                    f"The model's input {tensor.name!r} has no axis of channels, as tokens have "
+                    f"none, but the layer {call.operation.name!r} that reads it is no Embedding; "
+                    "a recurrent model takes (batch, time, channels)."
+                )
 
 
 def _input_like(tensor: Any, length: int | None) -> Any:
@@ -234,16 +280,12 @@ def with_options(layer: Any, **options: Any) -> Any:
 def _fit_rank(operation: Any, args: tuple[Any, ...]) -> Any:
     """Spreads a layer over time that was built for the last answer of a sequence only.
 
-    Such a layer (BatchNormalization) insists on two axes.
+    Such a layer (BatchNormalization, PReLU) insists on two axes.
     """
     specs = getattr(operation, "input_spec", None)
     spec = specs[0] if isinstance(specs, (list, tuple)) and len(specs) == 1 else specs
     ndim = getattr(spec, "ndim", None)
-    if (
-        isinstance(operation, keras.layers.BatchNormalization)
-        and ndim == 2
-        and len(args[0].shape) == 3
-    ):
+    if isinstance(operation, keras.layers.Layer) and ndim == 2 and len(args[0].shape) == 3:
         return _EachStep(operation, name=operation.name)
     return operation
 
@@ -258,7 +300,7 @@ class _EachStep(keras.layers.TimeDistributed):  # type: ignore[misc]  # keras ha
 
 
 def _name_of_input(tensor: Any) -> str:
-    return "" if _UNNAMED.fullmatch(tensor.name) else str(tensor.name)
+    return "" if _UNNAMED.fullmatch(tensor.name) else scope_of(tensor.name)
 
 
 def _names_of_outputs(
@@ -266,7 +308,7 @@ def _names_of_outputs(
 ) -> list[str]:
     structure = None if isinstance(model, keras.Sequential) else model.output
     if isinstance(structure, dict):
-        return list(keras.tree.flatten({name: name for name in structure}))
+        return [scope_of(name) for name in keras.tree.flatten({n: n for n in structure})]
     makers = {id(tensor): call.operation for call in calls for tensor in call.outputs}
     return [_given_name(makers[id(t)]) if id(t) in makers else "" for t in outputs]
 
@@ -274,7 +316,7 @@ def _names_of_outputs(
 def _given_name(operation: Any) -> str:
     """The name that the user gave an operation; "" for one that Keras made from its class."""
     own = re.sub(r"_\d+$", "", operation.name).replace("_", "")
-    return "" if own == type(operation).__name__.lower() else str(operation.name)
+    return "" if own == type(operation).__name__.lower() else scope_of(operation.name)
 
 
 def _names(given: Sequence[str], letter: str) -> list[str]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edgelstm_quantize.activations import absolute, activate, clip, leaky_relu, minimum
 
 layers = keras.layers
+_NO_LENGTH = 1e-24  # Keras's epsilon for the length of a vector, squared
 
 Pointwise = Callable[[Any, list[Any], bool], Any]
 """Function of the layer, its input tensors, and whether the operations must stay integer."""
@@ -117,10 +118,11 @@ def _leaky_relu(layer: Any, inputs: list[Any], integer: bool) -> Any:
 
 
 def _prelu(layer: Any, inputs: list[Any], _integer: bool) -> Any:
-    alpha = weights(layer.alpha)
-    # The slopes of all time steps are the same where the axis is shared, and must be.
     (x,) = inputs
-    return tf.nn.relu(x) - alpha.reshape(-1) * tf.nn.relu(x * -1.0)
+    alpha = weights(layer.alpha)
+    if len(x.shape) == 2:
+        alpha = alpha.reshape(-1)  # of all steps the same: see `as_stream`
+    return tf.nn.relu(x) - alpha * tf.nn.relu(x * -1.0)
 
 
 def _by_itself(layer: Any, inputs: list[Any], _integer: bool) -> Any:
@@ -159,6 +161,17 @@ def _layer_normalization(layer: Any, inputs: list[Any], _integer: bool) -> Any:
     if layer.center:
         y = y + weights(layer.beta)
     return y
+
+
+def _rms_normalization(layer: Any, inputs: list[Any], _integer: bool) -> Any:
+    (x,) = inputs
+    power = tf.reduce_mean(x * x, axis=-1, keepdims=True)
+    return x * tf.math.rsqrt(power + layer.epsilon) * weights(layer.scale)
+
+
+def _unit_normalization(_layer: Any, inputs: list[Any], _integer: bool) -> Any:
+    (x,) = inputs
+    return x * tf.math.rsqrt(tf.reduce_sum(x * x, axis=-1, keepdims=True) + _NO_LENGTH)
 
 
 def _rescaling(layer: Any, inputs: list[Any], _integer: bool) -> Any:
@@ -233,17 +246,20 @@ _LAYERS: dict[type[Any], Pointwise] = {
     layers.Multiply: _multiply,
     layers.Normalization: _normalization,
     layers.PReLU: _prelu,
+    layers.RMSNormalization: _rms_normalization,
     layers.ReLU: _relu,
     layers.Rescaling: _rescaling,
     layers.Softmax: _by_itself,
     layers.SpatialDropout1D: _identity,
     layers.Subtract: _subtract,
+    layers.UnitNormalization: _unit_normalization,
 }
 # Bare `keras.ops` calls (and `+`, `*`, ...) in a functional model.
 _OPERATIONS: dict[str, Pointwise] = {
     "Absolute": _absolute,
     "Add": _add,
     "Clip": _clip,
+    "Concatenate": _concatenate,
     "Divide": _divide,
     "Exp": _unary(tf.exp),
     "Log": _unary(tf.math.log),

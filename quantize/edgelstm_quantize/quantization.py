@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from edgelstm_quantize.tflite import open_reference, operations, quiet, signatur
 from edgelstm_quantize.tracing import StateTensor
 
 _INT16_HEADROOM = 1.5  # costs half a bit of sixteen, and spares clipping beyond the recording
+# Weights from which on a product is faster with its input rounded to int8. The inputs of a model
+# and its outputs mostly pass through smaller ones, and there the rounding shows.
+_WORTH_INTEGERS = 1024
 _BIAS_LIMIT = 2**29  # of an int32 bias, so that sums stay clear of its end
 
 
@@ -41,6 +45,7 @@ def apply_recipe(
     ends: tuple[Sequence[str], Sequence[str]],
     *,
     per_channel: bool = True,
+    draft: bool = False,
 ) -> QuantizedGraph:
     """Quantises a float graph.
 
@@ -52,6 +57,7 @@ def apply_recipe(
         ends: names of the inputs and of the outputs, in order.
         per_channel: whether weights may have a scale per row; tflite-runtime computes such rows
             wrongly in `int8-float`.
+        draft: whether it is only to be tried here: quicker, and not for every runtime.
 
     Raises:
         ConversionError: a guard found the quantised graph to be wrong.
@@ -65,14 +71,21 @@ def apply_recipe(
             name: (low * _INT16_HEADROOM, high * _INT16_HEADROOM)
             for name, (low, high) in ranges.items()
         }
-    graph = _describe(_quantize_all(recipe, float_model, ranges), states, ends)
+
+    def quantize(with_ranges: Ranges) -> QuantizedGraph:
+        model = _quantize_all(
+            recipe, float_model, with_ranges, per_channel=per_channel, draft=draft
+        )
+        return _describe(model, states, ends)
+
+    graph = quantize(ranges)
     loose = [pair for pair in graph.states if not _same_quantization(pair)]
     if loose:
         # An operation with a fixed output scale (TANH: 1/128) does not take the range it is
         # given; the state's input must follow it then.
         names = signature(open_reference(float_model)).inputs
         forced = ranges | {names[p.input.name]["name"]: _range_of(p.output) for p in loose}
-        graph = _describe(_quantize_all(recipe, float_model, forced), states, ends)
+        graph = quantize(forced)
     for pair in graph.states:
         if not _same_quantization(pair):
             raise ConversionError(
@@ -86,24 +99,27 @@ def apply_recipe(
 def _quantize_weights(recipe: Recipe, float_model: bytes, per_channel: bool) -> bytes:
     from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
-    granularity = qtyping.QuantGranularity
+    operations = qtyping.TFLOperationName
+    options = {"num_bits": 8, "granularity": _granularity(per_channel)}
     manager = recipe_manager.RecipeManager()
-    add = manager.add_dynamic_config
-    if recipe.name == "int8-weight":
-        add = manager.add_weight_only_config
-    add(
-        regex=".*",
-        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
-        num_bits=8,
-        granularity=granularity.CHANNELWISE if per_channel else granularity.TENSORWISE,
-    )
+    manager.add_weight_only_config(regex=".*", operation_name=operations.ALL_SUPPORTED, **options)
+    if recipe.name == "int8-float":
+        for product in flatbuffer.products(float_model)[0]:
+            if product.kernel.values.size >= _WORTH_INTEGERS:
+                # A scope is the name of what an operation gives. The latest match counts.
+                manager.add_dynamic_config(
+                    regex=f"^{re.escape(product.output)};$",
+                    operation_name=operations.FULLY_CONNECTED,
+                    **options,
+                )
     worker = quantizer.Quantizer(bytearray(float_model), manager.get_quantization_recipe())
-    return _run(worker, None)
+    return flatbuffer.mend(_run(worker, None))
 
 
-def _quantize_all(recipe: Recipe, float_model: bytes, ranges: Ranges) -> bytes:
-    from ai_edge_quantizer import quantizer
-    from ai_edge_quantizer import recipe as recipes
+def _quantize_all(
+    recipe: Recipe, float_model: bytes, ranges: Ranges, *, per_channel: bool, draft: bool
+) -> bytes:
+    from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
     details = open_reference(float_model).get_tensor_details()
     ranks = {d["name"]: len(d["shape"]) for d in details}
@@ -117,10 +133,26 @@ def _quantize_all(recipe: Recipe, float_model: bytes, ranges: Ranges) -> bytes:
     if recipe.dtype == "int16":
         for name, limits in _weight_floors(float_model, ranges).items():
             calibration[name] = {"min": -limits, "max": limits}
-        chosen = recipes.static_wi8_ai16()
-    else:
-        chosen = recipes.static_wi8_ai8()
-    return _run(quantizer.Quantizer(bytearray(float_model), chosen), calibration)
+    manager = recipe_manager.RecipeManager()
+    manager.add_static_config(
+        regex=".*",
+        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+        activation_num_bits=np.iinfo(recipe.dtype).bits,
+        weight_num_bits=8,
+        weight_granularity=_granularity(per_channel),
+    )
+    worker = quantizer.Quantizer(bytearray(float_model), manager.get_quantization_recipe())
+    model = _run(worker, calibration)
+    if draft and flatbuffer.names_its_outputs(model):
+        return model
+    return flatbuffer.mend(model)
+
+
+def _granularity(per_channel: bool) -> Any:
+    from ai_edge_quantizer import qtyping
+
+    kinds = qtyping.QuantGranularity
+    return kinds.CHANNELWISE if per_channel else kinds.TENSORWISE
 
 
 def _run(worker: Any, calibration: Any) -> bytes:
@@ -131,7 +163,7 @@ def _run(worker: Any, calibration: Any) -> bytes:
         except (ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConversionError(f"ai-edge-quantizer refused the model: {reason}") from error
-    return flatbuffer.mend(bytes(result.quantized_model))
+    return bytes(result.quantized_model)
 
 
 def _weight_floors(float_model: bytes, ranges: Ranges) -> dict[str, NDArray[np.float32]]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgelstm.errors import ConfigurationError
+
+Arithmetic = Literal["float32", "int16", "int8"]
+"""What a graph is computed in."""
 
 AUTO = "auto"
 """Not a recipe: chooses the smallest one that is close enough to the Keras model."""
@@ -26,7 +30,7 @@ class Recipe:
 
     name: str
     summary: str
-    dtype: str
+    dtype: Arithmetic
     largest_error: float
     rounding: float
 

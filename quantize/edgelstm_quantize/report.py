@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from edgelstm.files import atomic_path, check_output
 from edgelstm_quantize import flatbuffer
 from edgelstm_quantize.calibration import Ranges
-from edgelstm_quantize.drawing import BOX_HEIGHT, BOX_WIDTH, draw, plot_drift
+from edgelstm_quantize.drawing import BOX_HEIGHT, BOX_WIDTH, draw
+from edgelstm_quantize.drift_plot import plot_drift
 from edgelstm_quantize.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -231,8 +232,9 @@ class _Activation:
 def _activations(tree: Any, ranges: Ranges) -> Iterator[_Activation]:
     graph = tree.subgraphs[0]
     roles = _roles(tree)
+    weights = set(_dequantised_weights(tree))
     for index, tensor in enumerate(graph.tensors):
-        if _data(tree, tensor) is not None:
+        if _data(tree, tensor) is not None or index in weights:
             continue
         name, dtype = tensor.name.decode(), _dtype(tensor)
         seen = ranges.get(name)
@@ -248,6 +250,16 @@ def _activations(tree: Any, ranges: Ranges) -> Iterator[_Activation]:
             name, roles.get(index, ""), dtype, _shape(tensor), scale, zero_point, held, seen,
             clipped, used,
         )  # fmt: skip
+
+
+def _dequantised_weights(tree: Any) -> Iterator[int]:
+    """Constants once more, in float, where the graph itself turns them back."""
+    graph = tree.subgraphs[0]
+    for operator in graph.operators:
+        if flatbuffer.operator_name(tree, operator) == "DEQUANTIZE":
+            source = graph.tensors[operator.inputs[0]]
+            if _data(tree, source) is not None:
+                yield int(operator.outputs[0])
 
 
 def _clipping(

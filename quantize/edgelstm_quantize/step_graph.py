@@ -24,6 +24,7 @@ from edgelstm_quantize.activations import activate
 from edgelstm_quantize.cell_steps import cell_step
 from edgelstm_quantize.layer_graph import Call, LayerGraph, is_tensor
 from edgelstm_quantize.pointwise import Pointwise, matmul, plain, pointwise, weights
+from edgelstm_quantize.recipes import Arithmetic
 from edgelstm_quantize.rim import Rim
 from edgelstm_quantize.streaming import CONVOLUTIONS, channels_taken
 
@@ -47,19 +48,21 @@ class StepGraph:
     Args:
         graph: from `as_stream`.
         rim: what stays outside.
-        integer: whether the graph is to be quantised to integers throughout.
+        arithmetic: what the graph is to be computed in.
         groups: units of LSTM layers that get cell states of their own.
     """
 
     def __init__(
-        self, graph: LayerGraph, rim: Rim, *, integer: bool, groups: Groups | None = None
+        self, graph: LayerGraph, rim: Rim, *, arithmetic: Arithmetic, groups: Groups | None = None
     ) -> None:
         self.graph = graph
         self._rim = rim
-        self._integer = integer
+        self._integer = arithmetic != "float32"
         # By the call: a layer with states is called once.
         self._memories = {
-            id(call): _memory(call.operation, integer, (groups or {}).get(call.operation.name, ()))
+            id(call): _memory(
+                call.operation, arithmetic, (groups or {}).get(call.operation.name, ())
+            )
             for call in graph.calls
             if isinstance(call.operation, (layers.RNN, *CONVOLUTIONS))
         }
@@ -67,13 +70,16 @@ class StepGraph:
             shape for memory in self._memories.values() for shape in memory.state_shapes
         ]
         """Without the batch axis, in the order of the layers."""
-        self.state_owners = [
-            call.operation.name
+        owners = [
+            call
             for call in graph.calls
             if id(call) in self._memories
             for _ in self._memories[id(call)].state_shapes
         ]
+        self.state_owners = [str(call.operation.name) for call in owners]
         """The name of the layer that each state belongs to."""
+        self.state_scopes = [graph.labels[id(call)] for call in owners]
+        """The scope of that layer's tensors."""
 
     def __call__(self, inputs: Mapping[str, Any], states: Sequence[Any]) -> Stepped:
         """Runs one step.
@@ -86,7 +92,7 @@ class StepGraph:
         remaining = iter(states)
         done = Stepped({})
         for call in self.graph.calls:
-            with tf.name_scope(call.operation.name):
+            with tf.name_scope(self.graph.labels[id(call)]):
                 values[id(call.output)] = self._do(call, values, remaining, done)
         done.outputs = {end.name: plain(values[id(end.tensor)]) for end in self.graph.outputs}
         return done
@@ -129,15 +135,17 @@ class _Memory:
         raise NotImplementedError
 
 
-def _memory(layer: Any, integer: bool, groups: Sequence[NDArray[np.intp]]) -> _Memory:
+def _memory(layer: Any, arithmetic: Arithmetic, groups: Sequence[NDArray[np.intp]]) -> _Memory:
     if isinstance(layer, layers.RNN):
-        return _Recurrent(layer, integer, groups)
-    return _Convolution(layer, integer)
+        return _Recurrent(layer, arithmetic, groups)
+    return _Convolution(layer, arithmetic != "float32")
 
 
 class _Recurrent(_Memory):
-    def __init__(self, layer: Any, integer: bool, groups: Sequence[NDArray[np.intp]]) -> None:
-        self._step = cell_step(layer.cell, integer=integer, groups=groups)
+    def __init__(
+        self, layer: Any, arithmetic: Arithmetic, groups: Sequence[NDArray[np.intp]]
+    ) -> None:
+        self._step = cell_step(layer.cell, arithmetic=arithmetic, groups=groups)
         self.state_shapes = self._step.state_shapes
 
     def advance(self, x: Any, states: list[Any]) -> tuple[Any, list[Any], list[Any]]:

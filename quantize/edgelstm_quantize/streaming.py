@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
@@ -23,6 +24,7 @@ layers = keras.layers
 CONVOLUTIONS = (layers.Conv1D, layers.DepthwiseConv1D, layers.SeparableConv1D)
 # Layers with something to remember: each use would need states of its own.
 _REMEMBERING = (layers.RNN, *CONVOLUTIONS)
+_USABLE_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _NEEDS_WINDOW = "it needs the whole window at once"
 
 
@@ -44,7 +46,16 @@ def as_stream(model: keras.Model) -> LayerGraph:
     for operation in all_operations(model):
         if reason := _why_not(operation):
             raise CannotStreamError(_blame(operation, "cannot stream", reason))
-    graph = open_up(model, None, _answer_every_step)
+    try:
+        graph = open_up(model, None, _answer_every_step)
+    except ModelError:
+        raise
+    except Exception as error:  # a layer raises what it likes
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise CannotStreamError(
+            f"The model {model.name!r} cannot stream: its layers do not take a sequence of any "
+            f"length ({reason})."
+        ) from error
     _check_use(graph)
     return graph
 
@@ -67,6 +78,8 @@ def refuse_what_never_works(model: keras.Model) -> None:
 
 
 def _why_never(operation: Any) -> str | None:
+    if not isinstance(operation, layers.InputLayer) and not _USABLE_NAME.fullmatch(operation.name):
+        return "TensorFlow takes no such name; rename it in letters, digits, '_', '.' and '-'"
     if getattr(operation, "compute_dtype", "float32") not in ("float32", "int32", "int64"):
         return f"it computes in {operation.compute_dtype}; build the model with the float32 policy"
     if isinstance(operation, layers.Masking):
@@ -154,18 +167,24 @@ def _why_not_here(call: Call, graph: LayerGraph) -> str | None:
                     f"(({missing}, 0)) in front"
                 )
     elif isinstance(operation, layers.ZeroPadding1D):
-        if not all(isinstance(c.operation, CONVOLUTIONS) for c in graph.readers(call.output)):
-            return "it lengthens the sequence"
+        readers = graph.readers(call.output)
+        if not readers or not all(_shortens(reader.operation) for reader in readers):
+            return "it lengthens the sequence, and no convolution with padding='valid' follows"
     elif type(operation).__name__ == "GetItem":
         if channels_taken(call) is None:
-            return "it takes single steps out of the sequence"
-    elif (
-        isinstance(operation, layers.Layer)
-        and not isinstance(operation, layers.TimeDistributed)
-        and any(not works_on_channels(operation, len(t.shape)) for t in tensors)
+            return "it takes single steps out of the sequence; channels are x[..., a:b]"
+    elif isinstance(operation, layers.PReLU):
+        if len(operation.alpha.shape) > 1 and operation.alpha.shape[0] > 1:
+            return "each step has slopes of its own; use shared_axes=[1]"
+    elif not isinstance(operation, layers.TimeDistributed) and any(
+        not works_on_channels(operation, len(t.shape)) for t in tensors
     ):
         return "it works along the time axis; give it the channels (axis=-1)"
     return None
+
+
+def _shortens(operation: Any) -> bool:
+    return isinstance(operation, CONVOLUTIONS) and operation.padding == "valid"
 
 
 def _padding_before(graph: LayerGraph, tensor: Any) -> int:

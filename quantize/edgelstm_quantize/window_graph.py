@@ -17,6 +17,7 @@ from edgelstm.errors import ModelError
 from edgelstm_quantize.cell_steps import cell_step
 from edgelstm_quantize.layer_graph import Call, LayerGraph, check_form, is_tensor, open_up
 from edgelstm_quantize.pointwise import plain, pointwise, works_on_channels
+from edgelstm_quantize.recipes import Arithmetic
 from edgelstm_quantize.rim import Rim
 from edgelstm_quantize.step_graph import Stepped
 from edgelstm_quantize.streaming import refuse_what_never_works, zero_start
@@ -69,17 +70,18 @@ class WindowGraph:
     Args:
         graph: from `as_window`.
         rim: what stays outside.
-        integer: whether the graph is to be quantised to integers throughout.
+        arithmetic: what the graph is to be computed in.
 
     Raises:
         ModelError: a layer cannot be unrolled.
     """
 
-    def __init__(self, graph: LayerGraph, rim: Rim, *, integer: bool) -> None:
+    def __init__(self, graph: LayerGraph, rim: Rim, *, arithmetic: Arithmetic) -> None:
         self.graph = graph
         self.state_shapes: Sequence[tuple[int, ...]] = []
         self._rim = rim
-        self._integer = integer
+        self._arithmetic = arithmetic
+        self._integer = arithmetic != "float32"
         for call in graph.calls:
             _check(call)
 
@@ -91,7 +93,7 @@ class WindowGraph:
         """
         values = {id(end.tensor): inputs[end.name] for end in self.graph.inputs}
         for call in self.graph.calls:
-            with tf.name_scope(call.operation.name):
+            with tf.name_scope(self.graph.labels[id(call)]):
                 done = self._do(call, values)
             for tensor, value in zip(call.outputs, keras.tree.flatten(done), strict=True):
                 values[id(tensor)] = value
@@ -129,11 +131,17 @@ class WindowGraph:
 
     def _unroll(self, layer: Any, x: Any, initial: Any = None) -> tuple[list[Any], list[Any]]:
         """The output of each step in the order of reading, and the last states."""
-        step = cell_step(layer.cell, integer=self._integer)
+        step = cell_step(layer.cell, arithmetic=self._arithmetic)
         length, features = x.shape[1:]
         # The part that needs no state is one product for the whole window.
         projected = step.project(tf.reshape(x, (length, features)))
-        rows = tf.split(projected, length, axis=0)
+        rows = [
+            keras.tree.pack_sequence_as(projected, row)
+            for row in zip(
+                *(tf.split(part, length, axis=0) for part in keras.tree.flatten(projected)),
+                strict=True,
+            )
+        ]
         if layer.go_backwards:
             rows = rows[::-1]
         states = keras.tree.flatten(initial) if initial is not None else []

@@ -3,8 +3,9 @@
 They are small, and those tests need no TensorFlow. Run it again after a change of the artifact's
 schema: python tests/data/make_tiny.py [FOLDER]
 
-- `tiny` (int8), `tiny_float` (int8-float, scaling in the graph) and `tiny_float32` forecast two
-  sines by one and the same LSTM;
+- `tiny` (int8) and `tiny_float32` forecast two sines by one and the same LSTM;
+- `tiny_float` (int8-float, scaling in the graph) forecasts them by a wider one, whose products are
+  large enough to be done in int8;
 - `tiny_window` forecasts them from windows of eight readings, at every third one;
 - `tiny_ports` has two inputs and two outputs;
 - `tiny_tokens` reads tokens.
@@ -46,11 +47,11 @@ def cut(values: NDArray[Any], length: int, every: int) -> NDArray[Any]:
     return np.stack([values[i : i + length] for i in range(0, len(values) - length + 1, every)])
 
 
-def forecaster(recording: Recording) -> keras.Model:
+def forecaster(recording: Recording, units: int) -> keras.Model:
     """The next reading from all before it."""
     x = keras.Input((None, 2))
     z = layers.Normalization(**SCALING)(x)
-    y = layers.Dense(2)(layers.LSTM(8, return_sequences=True)(z))
+    y = layers.Dense(2)(layers.LSTM(units, return_sequences=True)(z))
     model = keras.Model(x, layers.Normalization(**SCALING, invert=True)(y), name="tiny")
     model.compile(keras.optimizers.Adam(0.02), "mse")
     windows = cut(recording.values[:800].astype(np.float32), 101, 50)
@@ -115,14 +116,11 @@ def token_counter(tokens: NDArray[np.int32]) -> keras.Model:
 
 def make_forecasters() -> dict[str, Artifact]:
     recording = sines(900)
-    model = forecaster(recording)
+    model, wide = forecaster(recording, 8), forecaster(recording, 32)
     return {
-        name: quantize(model, recording, recipe=recipe)
-        for name, recipe in (
-            ("tiny", "int8"),
-            ("tiny_float", "int8-float"),
-            ("tiny_float32", "float32"),
-        )
+        "tiny": quantize(model, recording, recipe="int8"),
+        "tiny_float32": quantize(model, recording, recipe="float32"),
+        "tiny_float": quantize(wide, recording, recipe="int8-float", name="tiny_float"),
     }
 
 

@@ -53,17 +53,16 @@ def sequences(body: Callable[[Any], Any], channels: int = CHANNELS, name: str = 
     return roughen(keras.Model(x, body(x), name=name))
 
 
-def run_keras(model: Any, values: NDArray[Any], *, eager: bool = False) -> NDArray[np.float32]:
-    """What the Keras model itself gives for one sequence of one input, (steps, targets).
+def run_keras(model: Any, values: NDArray[Any]) -> NDArray[np.float32]:
+    """What the Keras model itself gives for one sequence of one input, (steps, targets)."""
+    return keras_runner(model, values)(values)
 
-    Eagerly it takes a second or more, but with TimeDistributed a trace of open length is wrong.
-    """
-    if eager:
-        return np.asarray(model(values[None], training=False))[0]
-    traced = tf.function(lambda x: model(x, training=False))
-    spec = tf.TensorSpec((1, None, *values.shape[1:]), values.dtype)
-    y: NDArray[np.float32] = traced.get_concrete_function(spec)(tf.constant(values[None])).numpy()
-    return y[0]
+
+def keras_runner(model: Any, like: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """A model of one input and one output as a function of a sequence, (steps, ...), any length."""
+    spec = tf.TensorSpec((1, None, *like.shape[1:]), like.dtype)
+    traced = tf.function(lambda x: model(x, training=False), input_signature=[spec])
+    return lambda values: np.asarray(traced(values[None]))[0]
 
 
 def candidates_of(

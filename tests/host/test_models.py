@@ -13,6 +13,7 @@ import pytest
 from stepping import (
     STEPS,
     candidates_of,
+    keras_runner,
     make,
     relative_error,
     roughen,
@@ -86,12 +87,12 @@ def _merges(x: Any) -> Any:
     return layers.Concatenate()(parts)
 
 
-def _time_distributed(x: Any) -> Any:
+def _time_distributed(x: Any, spread: Any = layers.TimeDistributed) -> Any:
     inner = keras.Sequential(
-        [keras.Input((8,)), layers.Dense(6, activation="relu"), layers.Dense(5)], name="inner"
+        [keras.Input((8,)), layers.Dense(6, activation="tanh"), layers.Dense(5)], name="inner"
     )
-    x = lstm(layers.TimeDistributed(layers.Dense(8, activation="tanh"))(x))
-    return layers.TimeDistributed(inner)(x)
+    x = lstm(spread(layers.Dense(8, activation="tanh"))(x))
+    return spread(inner)(x)
 
 
 def _normalised(x: Any) -> Any:
@@ -163,11 +164,12 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "lstm": Kind(lstm),
     "stacked, dropouts": Kind(_dropouts),
-    "lstm without bias": Kind(lambda x: lstm(x, use_bias=False)),
     "gru": Kind(gru),
     "gru, reset before": Kind(lambda x: gru(x, reset_after=False)),
-    "gru without bias": Kind(
-        lambda x: gru(gru(x, use_bias=False), reset_after=False, use_bias=False)
+    "without bias": Kind(
+        lambda x: gru(
+            gru(lstm(x, use_bias=False), use_bias=False), reset_after=False, use_bias=False
+        )
     ),
     "simple rnn": Kind(
         lambda x: layers.SimpleRNN(
@@ -203,7 +205,11 @@ KINDS: dict[str, Kind] = {
 def test_steps_give_what_the_keras_model_gives(name: str) -> None:
     kind = KINDS[name]
     model = sequences(lambda x: layers.Dense(2)(kind.body(x)))
-    reference = run_keras(model, DATA, eager=name == "time distributed")
+    twin = model
+    if name == "time distributed":  # which Keras computes wrongly where the length is left open
+        twin = sequences(lambda x: layers.Dense(2)(_time_distributed(x, lambda layer: layer)))
+        twin.set_weights(model.get_weights())
+    reference = run_keras(twin, DATA)
     assert reference.std(axis=0).min() > 0.01  # so that the comparison says something
     candidates = candidates_of(model, DATA)
     exact, y = make(candidates, "float32")
@@ -247,14 +253,14 @@ def test_a_classifier_answers_every_step() -> None:
     model = sequences(body)
     every_step = keras.Sequential([keras.Input((None, 3)), *_sequence_layers(model)])
     answers = run_keras(every_step, DATA)
+    answer = keras_runner(model, DATA)
     candidates = candidates_of(model, DATA)
     for recipe, limit in (("float32", 1e-6), ("int8-float", 0.02), ("int8", 0.05)):
         made, y = make(candidates, recipe)
         assert len(made.artifact.manifest.targets) == 4
         assert relative_error(y, answers) < limit
         for t in (0, 1, 7, 100, STEPS - 1):
-            asked = np.asarray(model(DATA[None, : t + 1], training=False))[0]
-            assert np.abs(y[t] - asked).max() < limit * 4
+            assert np.abs(y[t] - answer(DATA[: t + 1])).max() < limit * 4
 
 
 def _sequence_layers(model: Any) -> list[Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgelstm.artifact import Artifact
 
@@ -67,9 +71,9 @@ def test_the_contract_holds_and_outputs_agree(
     backend: str, python: str, artifact: str, reference: Callable[[str], NDArray[np.float64]]
 ) -> None:
     manifest = Artifact.read(TESTS / "data" / artifact).manifest
-    if RUNTIME_PACKAGES.get(backend, "ai-edge-litert") not in manifest.runtimes:
-        assert (backend, artifact) == ("tflite-runtime", "tiny_float.tflite")
-        pytest.xfail("refused; see test_tflite_runtime_is_refused_for_what_it_computes_wrongly")
+    if (backend, artifact) == ("tflite-runtime", "tiny_float.tflite"):
+        assert "computes it wrongly" in refusal(python, backend, artifact)
+        return
     outputs = np.array(contract(python, backend, artifact)["outputs"])
     difference = np.abs(outputs - reference(artifact))
     if artifact == "tiny_float32.tflite":
@@ -78,6 +82,41 @@ def test_the_contract_holds_and_outputs_agree(
         # Kernels round differently, by a code a step, and the states carry that on.
         assert difference.mean() < 1
         assert (difference <= manifest.golden_tolerance).all()
+
+
+def refusal(python: str, backend: str, artifact: str) -> str:
+    """The sentence with which a backend refuses an artifact."""
+    result = run_contract(python, backend, artifact)
+    assert result.returncode != 0
+    last: str = result.stderr.splitlines()[-1]
+    assert last.startswith("edgelstm.errors.BackendError: "), result.stderr
+    return last.removeprefix("edgelstm.errors.BackendError: ")
+
+
+@pytest.mark.parametrize(("backend", "python"), BACKENDS[2:])
+def test_a_runtime_that_computes_wrongly_is_refused(
+    backend: str, python: str, tiny_float: Artifact
+) -> None:
+    assert list(tiny_float.manifest.runtimes) == ["ai-edge-litert"]
+    assert refusal(python, backend, "tiny_float.tflite") == (
+        "tflite-runtime loads this model (int8-float) but computes it wrongly; run it with "
+        f"ai-edge-litert {tiny_float.manifest.runtimes['ai-edge-litert']}, or convert it with "
+        "--runtime tflite-runtime."
+    )
+
+
+@pytest.mark.parametrize(("backend", "python"), BACKENDS[2:])
+def test_a_runtime_that_is_refused_does_compute_wrongly(
+    backend: str,
+    python: str,
+    tmp_path: Path,
+    tiny_float: Artifact,
+) -> None:
+    manifest = tiny_float.manifest
+    claim = dataclasses.replace(manifest, runtimes=manifest.runtimes | {backend: "2.14.0"})
+    dataclasses.replace(tiny_float, manifest=claim).write(tmp_path / "claim.tflite")
+    result = run_contract(python, backend, str(tmp_path / "claim.tflite"))
+    assert "assert first_broken is None" in result.stderr  # the golden vectors know
 
 
 @pytest.mark.parametrize(("backend", "python"), [BACKENDS[0], BACKENDS[2]])

@@ -258,13 +258,13 @@ def test_a_graph_that_scales_itself_takes_and_gives_physical_units(
     assert np.array_equal(y, raw[0])
 
 
-def test_int8_float_stays_closer_to_float32_than_int8(
-    tiny_float: Artifact, session: Session, float_session: Session, sines: Readings
+def test_a_graph_that_scales_itself_forecasts_as_well(
+    tiny_float: Artifact, sines: Readings
 ) -> None:
-    reference = run(float_session, sines)
-    error = error_of(run(Session(tiny_float), sines), reference)
-    assert (error < 0.01).all()
-    assert (error < 0.5 * error_of(run(session, sines), reference)).all()
+    forecast = run(Session(tiny_float), sines)
+    error = np.abs(sines[1:] - forecast[:-1])[20:].mean(axis=0)
+    persistence = np.abs(np.diff(sines, axis=0))[20:].mean(axis=0)
+    assert (error < 0.8 * persistence).all()
 
 
 # Several inputs and outputs
