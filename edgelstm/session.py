@@ -33,16 +33,24 @@ class Session:
         artifact: a checked artifact, see `Artifact.read`.
         backend: a name from `edgelstm.backends.BACKENDS`.
         threads: threads the interpreter may use.
+        graph: the artifact's graph, loaded already, to be used instead of a backend.
 
     Raises:
         MissingDependencyError: no backend is installed.
         BackendError: the backend cannot run the model, or would compute it wrongly.
     """
 
-    def __init__(self, artifact: Artifact, *, backend: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        backend: str = "auto",
+        threads: int = 1,
+        graph: Graph | None = None,
+    ) -> None:
         self.artifact = artifact
         manifest = artifact.manifest
-        self._graph: Graph = open_graph(artifact.flatbuffer, backend, threads)
+        self._graph: Graph = graph or open_graph(artifact.flatbuffer, backend, threads)
         _require_right_numbers(manifest, self._graph.backend)
         self._pairs = [(pair.output.name, pair.input.name) for pair in manifest.states]
         self._states = [pair.input for pair in manifest.states]

@@ -17,7 +17,6 @@ from edgelstm.artifact import Artifact, Golden
 from edgelstm.errors import ConversionError, RecordingError
 from edgelstm.manifest import Fidelity, Manifest
 from edgelstm.recording import Recording
-from edgelstm.scaling import OutputScaling
 from edgelstm.session import Session
 from edgelstm_quantize import coral, runtimes
 from edgelstm_quantize.calibration import Calibration, Ranges
@@ -33,6 +32,7 @@ from edgelstm_quantize.quantization import QuantizedGraph, apply_recipe
 from edgelstm_quantize.recipes import Recipe, find_recipe
 from edgelstm_quantize.rim import find_rim
 from edgelstm_quantize.step_graph import StepGraph
+from edgelstm_quantize.tflite import PlainKernels
 from edgelstm_quantize.tracing import states_of
 
 _HELD_OUT = 0.2  # of the recordings, their end: fidelity is measured there
@@ -188,7 +188,7 @@ class Candidates:
         manifest = dataclasses.replace(
             manifest,
             fidelity=fidelity,
-            golden_tolerance=self._tolerance(recipe, golden, manifest),
+            golden_tolerance=self._tolerance(recipe, golden, draft),
         )
         artifact = Artifact(manifest, quantized.flatbuffer, golden)
         return Candidate(recipe, artifact, outputs, errors, form.calibration)
@@ -215,24 +215,22 @@ class Candidates:
         x = max(self.recordings, key=len).values[-steps:].astype(np.float32)
         return Golden(x, np.array(session.replay(x)))
 
-    def _tolerance(self, recipe: Recipe, golden: Golden, manifest: Manifest) -> tuple[float, ...]:
+    def _tolerance(self, recipe: Recipe, golden: Golden, draft: Artifact) -> tuple[float, ...]:
         """By how many raw units of each target another correct runtime may differ.
 
-        Another runtime may round differently at each step, and the states carry that on. It is
-        then about as far from these outputs as these are from the exact ones.
+        Twice as much as the plain kernels differ from those of XNNPACK, over the golden steps:
+        both are right, and round differently (docs/decisions/0005).
         """
-        exact = self._run_keras(golden.x.astype(np.float64))
-        exact = exact[np.isfinite(exact).all(axis=1)]
-        scalings = [OutputScaling(port) for port in manifest.outputs]
-        unit = np.concatenate([scaling.unit for scaling in scalings])
-        parts = [golden.y[:, part] for part in _columns(manifest)]
-        ours = [scaling(y) for scaling, y in zip(scalings, parts, strict=True)]
-        error = np.abs((np.concatenate(ours, axis=1) - exact) / unit).max(axis=0)
+        graph = PlainKernels(draft.flatbuffer, 1)
+        with Session(draft, graph=graph) as session:
+            other = np.array(session.replay(golden.x), np.float64)
+        difference = 2 * np.abs(other - golden.y).max(axis=0)
         if recipe.integer:
-            return tuple(np.maximum(recipe.rounding, np.ceil(error)).tolist())
-        level = np.sqrt((_core(exact, manifest) ** 2).mean(axis=0)) * _stds(manifest)
-        rounding = np.maximum(recipe.rounding * level, np.finfo(np.float32).tiny)
-        return tuple(np.maximum(rounding, error).tolist())
+            return tuple(np.maximum(recipe.rounding, difference).tolist())
+        level = np.sqrt((_core(golden.y, draft.manifest) ** 2).mean(axis=0))
+        rounding = recipe.rounding * level * _stds(draft.manifest)
+        least = np.finfo(np.float32).tiny
+        return tuple(np.maximum(np.maximum(rounding, difference), least).tolist())
 
     def _compare(
         self, outputs: list[NDArray[np.float64]], manifest: Manifest

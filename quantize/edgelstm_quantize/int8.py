@@ -62,8 +62,8 @@ def _with_groups_if_better(
     if not groups:
         return form, steps
     grouped = forms.grouped(groups)
-    errors = [judge(make(f, f.earlier.ranges)) for f in (form, grouped)]
-    if errors[1] < errors[0] * (1 - _WORTH_GROUPS) and isinstance(grouped.steps, StepGraph):
+    plain, split = (judge(make(f, f.earlier.ranges)) for f in (form, grouped))
+    if split.improves(plain, _WORTH_GROUPS) and isinstance(grouped.steps, StepGraph):
         return grouped, grouped.steps
     return form, steps
 
@@ -77,7 +77,7 @@ def _factors(
         on_progress("searching for better ranges", done, total)
 
     ranges = form.earlier.ranges
-    found, _ = search_clips(
+    found = search_clips(
         lambda tried: make(form, tried), judge, ranges, _tensors(form, steps), report
     )
     return {

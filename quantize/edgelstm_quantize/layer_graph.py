@@ -20,6 +20,7 @@ from edgelstm.errors import ModelError
 
 # What Keras calls layers and tensors that were given no name: it counts up within a process, so
 # such names say nothing and would make two conversions of one model differ.
+_RESERVED = re.compile(r"(next_)?state_\d+|due")
 _UNNAMED = re.compile(r"(input_layer|keras_tensor)(_\d+)?")
 
 
@@ -209,6 +210,8 @@ def open_up(
     _check_tokens(whole, calls)
     input_names = _names([_name_of_input(t) for t in model.inputs], "x")
     output_names = _names(_names_of_outputs(model, calls, whole.outputs), "y")
+    if set(input_names) & set(output_names):  # a runtime has one set of names for both
+        output_names = [f"{name}_out" for name in output_names]
     return LayerGraph(
         whole,
         tuple(map(End, input_names, whole.inputs)),
@@ -320,9 +323,13 @@ def _given_name(operation: Any) -> str:
 
 
 def _names(given: Sequence[str], letter: str) -> list[str]:
-    """Names for the artifact: the given ones, or `x` (`x_0`, `x_1`, ...) where there are none."""
-    if len(given) == 1:
-        return [given[0] or letter]
-    if not all(given) or len(set(given)) < len(given):
-        return [f"{letter}_{i}" for i in range(len(given))]
-    return list(given)
+    """Names for the artifact: the given ones, or `x` (`x_0`, `x_1`, ...) where there are none.
+
+    A name that the artifact has for something of its own counts as none.
+    """
+    usable = (
+        all(given) and len(set(given)) == len(given) and not any(map(_RESERVED.fullmatch, given))
+    )
+    if usable:
+        return list(given)
+    return [letter] if len(given) == 1 else [f"{letter}_{i}" for i in range(len(given))]

@@ -20,6 +20,7 @@ from edgelstm_quantize.quantization import QuantizedGraph
 from edgelstm_quantize.step_graph import Groups
 
 _GROUPS = 4
+_FEWEST_UNITS = 16  # in fewer, a group is a unit or two, and one that was quiet so far clips
 _FACTORS = (0.9, 0.8, 0.7, 0.6)
 _WORTH = 0.05  # less is luck: on readings of another day such a gain often is a loss
 
@@ -42,7 +43,9 @@ def groups_of_units(graph: LayerGraph, owners: Sequence[str], calibration: Calib
     for i, owner in enumerate(owners):
         # The states of an LSTM are the hidden state and the cell state, in this order.
         if owner in lstms and i and owners[i - 1] == owner:
-            groups[owner] = _split(calibration.unit_ranges[i])
+            units = calibration.unit_ranges[i]
+            if len(units) >= _FEWEST_UNITS:
+                groups[owner] = _split(units)
     return groups
 
 
@@ -76,6 +79,23 @@ def _split(largest: NDArray[np.float32]) -> list[NDArray[np.intp]]:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """How far a quantised graph is from the float graph, relative to the rms of its output.
+
+    Attributes:
+        mean: mean |error|.
+        worst: largest |error|.
+    """
+
+    mean: float
+    worst: float
+
+    def improves(self, other: Loss, by: float) -> bool:
+        """Whether the mean is less by a share, and the worst no more than a quarter more."""
+        return self.mean < other.mean * (1 - by) and self.worst <= other.worst * 1.25
+
+
+@dataclass(frozen=True)
 class Judge:
     """Rolls quantised graphs out and says how far they are from the float graph.
 
@@ -87,13 +107,16 @@ class Judge:
     feeds: Sequence[Feed]
     expected: Sequence[NDArray[np.float64]]
 
-    def __call__(self, quantized: QuantizedGraph) -> float:
-        """Mean |error| relative to the rms of what is expected, mean over the feeds."""
+    def __call__(self, quantized: QuantizedGraph) -> Loss:
+        """The loss, the mean of it over the feeds."""
         errors = [
-            np.abs(rollout(quantized, feed) - y).mean() / (np.sqrt((y**2).mean()) or 1.0)
+            np.abs(rollout(quantized, feed) - y) / (np.sqrt((y**2).mean()) or 1.0)
             for feed, y in zip(self.feeds, self.expected, strict=True)
         ]
-        return float(np.mean(errors))
+        return Loss(
+            float(np.mean([error.mean() for error in errors])),
+            float(max(error.max() for error in errors)),
+        )
 
 
 def rollout(quantized: QuantizedGraph, feed: Feed) -> NDArray[np.float64]:
@@ -126,11 +149,11 @@ def rollout(quantized: QuantizedGraph, feed: Feed) -> NDArray[np.float64]:
 
 def search_clips(
     make: Callable[[Ranges], QuantizedGraph],
-    judge: Callable[[QuantizedGraph], float],
+    judge: Callable[[QuantizedGraph], Loss],
     ranges: Ranges,
     tensors: Sequence[Sequence[str]],
     on_trial: Callable[[int, int], None],
-) -> tuple[Ranges, float]:
+) -> Ranges:
     """Shrinks the ranges of some tensors where that helps, one after the other.
 
     Args:
@@ -141,7 +164,7 @@ def search_clips(
         on_trial: told how many of the tensors are done.
 
     Returns:
-        The ranges and their error.
+        The ranges.
     """
     best, least = dict(ranges), judge(make(ranges))
     for i, names in enumerate(tensors):
@@ -150,8 +173,8 @@ def search_clips(
             tried = best | {
                 name: (ranges[name][0] * factor, ranges[name][1] * factor) for name in names
             }
-            error = judge(make(tried))
-            if error >= least * (1 - _WORTH):
+            loss = judge(make(tried))
+            if not loss.improves(least, _WORTH):
                 break
-            best, least = tried, error
-    return best, least
+            best, least = tried, loss
+    return best

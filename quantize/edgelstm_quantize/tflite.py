@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from edgelstm.backends.litert import LiteRtGraph
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -43,6 +45,15 @@ def open_reference(model: bytes, *, keep_all_tensors: bool = False) -> Any:
         )
     interpreter.allocate_tensors()
     return interpreter
+
+
+class PlainKernels(LiteRtGraph):
+    """A graph in ai-edge-litert without delegates: the kernels that tflite-runtime has as well."""
+
+    backend = "litert-plain"
+
+    def _interpreter(self, flatbuffer: bytes, threads: int) -> Any:  # noqa: ARG002  # as its base
+        return open_reference(flatbuffer)
 
 
 def signature(interpreter: Any) -> Signature:

@@ -45,7 +45,7 @@ class LeakyCell(keras.layers.Layer):  # type: ignore[misc]
         self.memory = self.add_weight((3, self.units), name="memory")
         self.leak = self.add_weight((self.units,), initializer="zeros", name="leak")
 
-    def call(self, x: Any, states: Any, training: bool = False) -> Any:
+    def call(self, x: Any, states: Any) -> Any:
         h, mean = states
         keep = ops.sigmoid(self.leak)
         mean = 0.9 * mean + 0.1 * x
@@ -143,12 +143,14 @@ def _nested(x: Any) -> Any:
 def _operations(x: Any) -> Any:
     z = ops.clip(ops.multiply(x[..., :2], 0.7) + x[:, :, 1:], -0.8, 0.8)
     y = lstm(ops.subtract(z, 0.1) * z)
-    return ops.maximum(ops.absolute(y), ops.tanh(-y)) + ops.relu(y) + ops.minimum(y, 0.05)
+    y = ops.maximum(ops.absolute(y), ops.tanh(-y)) + ops.relu(y) + ops.minimum(y, 0.05)
+    return ops.concatenate([ops.sigmoid(y), ops.square(y) / 2.0, x], axis=-1)
 
 
 def _float_only(x: Any) -> Any:
     z = layers.ELU()(layers.LayerNormalization()(layers.Dense(6)(x)))
     z = layers.LayerNormalization(center=False)(lstm(z))
+    z = layers.UnitNormalization()(layers.RMSNormalization()(layers.Dense(4)(z)))
     return layers.Softmax()(ops.exp(z) + ops.square(z))
 
 
@@ -247,7 +249,7 @@ def test_a_graph_without_its_states_is_far_off() -> None:
 def test_a_classifier_answers_every_step() -> None:
     def body(x: Any) -> Any:
         last = layers.BatchNormalization()(layers.GRU(6)(lstm(x)))
-        hidden = layers.Dropout(0.5)(layers.Dense(5, activation="relu")(last))
+        hidden = layers.Dropout(0.5)(layers.PReLU()(layers.Dense(5)(last)))
         return layers.Dense(4, activation="softmax")(hidden)
 
     model = sequences(body)

@@ -45,7 +45,10 @@ def reference(model: Any) -> list[Any]:
         model([v[None, : t + 1] for v in (VIBRATION, LOAD, TOKENS)], training=False)
         for t in range(60)
     ]
-    return [np.stack([np.asarray(row[0])[0, -1] for row in rows]), np.stack([r[1][0] for r in rows])]
+    return [
+        np.stack([np.asarray(row[0])[0, -1] for row in rows]),
+        np.stack([r[1][0] for r in rows]),
+    ]
 
 
 @pytest.mark.parametrize("recipe", ["float32", "int8-float", "int8", "int16x8"])
@@ -56,7 +59,12 @@ def test_inputs_and_outputs_go_by_their_names(
     manifest = artifact.manifest
     assert [port.tensor.name for port in manifest.inputs] == ["vibration", "load", "shift"]
     assert [port.tensor.name for port in manifest.outputs] == ["level", "state"]
-    assert [c.name for c in manifest.channels] == ["vibration_0", "vibration_1", "load_0", "shift_0"]
+    assert [c.name for c in manifest.channels] == [
+        "vibration_0",
+        "vibration_1",
+        "load_0",
+        "shift_0",
+    ]
     assert [t.name for t in manifest.targets] == [
         *("level_0", "level_1"),
         *("state_0", "state_1", "state_2"),

@@ -41,10 +41,14 @@ def _used_twice(**options: Any) -> Any:
 
 
 def _initial_state() -> Any:
-    x, h, c = keras.Input((None, 3)), keras.Input((None, 3)), keras.Input((None, 3))
-    first = [layers.Dense(4)(z)[:, 0] for z in (h, c)]
-    y = layers.LSTM(4, return_sequences=True, name="culprit")(x, initial_state=first)
-    return keras.Model([x, h, c], y)
+    x = keras.Input((None, 3))
+    h = layers.GRU(4)(x)
+    return keras.Model(x, layers.LSTM(4, name="culprit")(x, initial_state=[h, h]))
+
+
+def _initial_state_as_input() -> Any:
+    x, h = keras.Input((None, 3)), keras.Input((4,), name="h")
+    return keras.Model([x, h], layers.GRU(4, name="culprit")(x, initial_state=h))
 
 
 class _Subclass(keras.Model):  # type: ignore[misc]
@@ -104,6 +108,30 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], list[str]]] = {
     ),
     "shared, one answer": (_used_twice, {}, ["used 2 times", "a layer of its own"]),
     "initial state": (_initial_state, {"mode": "stream"}, ["initial state", "starts at zero"]),
+    "initial state as an input": (
+        _initial_state_as_input,
+        {},
+        ["'h'", "no Embedding", "(batch, time, channels)"],
+    ),
+    "slopes of each step": (
+        lambda: _model(lambda x: layers.PReLU(name="culprit")(_lstm(x)), (9, 3)),
+        {"mode": "stream"},
+        ["shared_axes=[1]"],
+    ),
+    "padding in front of causal": (
+        lambda: _model(
+            lambda x: layers.Conv1D(3, 3, padding="causal")(
+                layers.ZeroPadding1D((2, 0), name="culprit")(_lstm(x))
+            )
+        ),
+        {"mode": "stream"},
+        ["lengthens"],
+    ),
+    "single steps": (
+        lambda: _model(lambda x: _lstm(x)[:, -1]),
+        {"mode": "stream"},
+        ["GetItem", "x[..., a:b]"],
+    ),
     "state handed on": (
         lambda: _model(lambda x: layers.LSTM(4, return_state=True, name="culprit")(x)[1]),
         {},
@@ -207,10 +235,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], list[str]]] = {
         ["culprit", "(batch, time, channels)"],
     ),
     "any number of channels": (
-        lambda: _model(
-            lambda x: _lstm(layers.Dense(3)(ops.reshape(x, (-1, 5, 3)))), (None, None)
-        ),
-        {},
+        lambda: _model(lambda x: _lstm(layers.Dense(3)(ops.reshape(x, (-1, 5, 3)))), (None, None)),
+        {"mode": "window", "window": 5},
         ["fixed number of channels"],
     ),
     "inputs of different lengths": (_two_lengths, {}, ["different lengths (8, 9)"]),
@@ -221,7 +247,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], list[str]]] = {
         ["keras.Input first"],
     ),
 }
-NAMELESS = {"steps of more axes", "any number of channels"}  # the input has no name of its own
+# There is no name that the user gave.
+NAMELESS = {
+    "steps of more axes",
+    "any number of channels",
+    "single steps",
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -320,7 +351,7 @@ def test_files_that_are_no_keras_models_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_with_classes_that_are_not_known_asks_for_them(tmp_path: Path) -> None:
-    _named(_OwnLayer()).save(tmp_path / "own.keras")
+    _named(_OwnLayer(name="own")).save(tmp_path / "own.keras")
     with pytest.raises(ModelError, match="--custom-objects") as error:
         quantize(tmp_path / "own.keras", DATA)
     assert "\n" not in str(error.value)
