@@ -70,6 +70,7 @@ class Candidate:
         outputs: physical units, (steps, targets) for each recording; NaN where there was no run.
         errors: of each held-out step, relative to the rms of the output, (steps,).
         calibration: what the float graph that was quantised did.
+        float_bytes: size of that graph.
     """
 
     recipe: Recipe
@@ -77,6 +78,7 @@ class Candidate:
     outputs: list[NDArray[np.float64]]
     errors: NDArray[np.float64]
     calibration: Calibration
+    float_bytes: int
 
     @property
     def fidelity(self) -> Fidelity:
@@ -191,7 +193,8 @@ class Candidates:
             golden_tolerance=self._tolerance(recipe, golden, draft),
         )
         artifact = Artifact(manifest, quantized.flatbuffer, golden)
-        return Candidate(recipe, artifact, outputs, errors, form.calibration)
+        size = len(form.float_model)
+        return Candidate(recipe, artifact, outputs, errors, form.calibration, size)
 
     def _run(self, session: Session, stage: str) -> list[NDArray[np.float64]]:
         total, done = sum(map(len, self.recordings)), 0

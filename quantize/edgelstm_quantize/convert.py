@@ -228,7 +228,7 @@ def convert(
         recordings=tuple(recordings),
         memory=tuple(candidates.memory()),
         trials=tuple(trials),
-        float_bytes=len(candidates.forms.get("float32").float_model),
+        float_bytes=made.float_bytes,
         drift=made.errors,
         seconds=time.monotonic() - started,
         warnings=tuple(remarks),

@@ -112,7 +112,7 @@ class Forms:
 
     def any(self) -> Form:
         """A form that is there already, or one made now."""
-        return next(iter(self._made.values()), None) or self.get("float32")
+        return next(iter(self._made.values()), None) or self.get("int8")
 
     def grouped(self, groups: Groups) -> Form:
         """The form for int8 with cell states in groups of units."""

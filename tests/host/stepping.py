@@ -29,7 +29,8 @@ def signals(steps: int = STEPS, channels: int = CHANNELS, seed: int = 0) -> NDAr
     t = np.arange(steps)[:, None]
     periods = np.array([57.0, 31.0, 88.0, 23.0])[:channels]
     noise = np.random.default_rng(seed).normal(0, 0.1, (steps, channels))
-    return (np.sin(2 * np.pi * t / periods + np.arange(channels)) + noise).astype(np.float32)
+    values: NDArray[np.float64] = np.sin(2 * np.pi * t / periods + np.arange(channels)) + noise
+    return values.astype(np.float32)
 
 
 def roughen(model: Any, seed: int = 1) -> Any:

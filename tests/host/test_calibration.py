@@ -104,6 +104,7 @@ def test_windows_are_recordings(model: Any) -> None:
 
 def test_few_steps_are_warned_of_and_too_few_refused(model: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CalibrationWarning)
         done = convert(model, DATA[:199], recipe="float32")
     (told,) = [str(w.message) for w in caught if w.category is CalibrationWarning]
     assert "has 199 steps; with fewer than 200" in told

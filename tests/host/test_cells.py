@@ -19,7 +19,7 @@ DATA = signals(200)
 UNITS = 5
 
 
-def sigmoid(z: NDArray[Any]) -> NDArray[Any]:
+def sigmoid(z: Any) -> Any:
     return 1 / (1 + np.exp(-z))
 
 

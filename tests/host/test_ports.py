@@ -20,7 +20,8 @@ SCALING: dict[str, Any] = {"axis": -1, "mean": [20.0, -5.0], "variance": [4.0, 0
 VIBRATION = (DATA[:, :2] * [2, 0.5] + [20, -5]).astype(np.float32)
 LOAD = DATA[:, 2:3]
 TOKENS = np.random.default_rng(0).integers(0, 4, STEPS)
-FED = {"vibration": VIBRATION, "load": LOAD, "shift": TOKENS}
+ASKED = [0, 3, 10, 30, 59]
+FED: Any = {"vibration": VIBRATION, "load": LOAD, "shift": TOKENS}
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +41,13 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def reference(model: Any) -> list[Any]:
-    """Level and state at each of the first 60 steps."""
+    """Level and state after the steps in `ASKED`."""
     rows = [
-        model([v[None, : t + 1] for v in (VIBRATION, LOAD, TOKENS)], training=False)
-        for t in range(60)
+        model([v[None, : t + 1] for v in (VIBRATION, LOAD, TOKENS)], training=False) for t in ASKED
     ]
     return [
         np.stack([np.asarray(row[0])[0, -1] for row in rows]),
-        np.stack([r[1][0] for r in rows]),
+        np.stack([np.asarray(row[1])[0] for row in rows]),
     ]
 
 
@@ -84,6 +84,7 @@ def test_inputs_and_outputs_go_by_their_names(
     np.testing.assert_array_equal(np.concatenate([level, state], axis=1), flat)
     limit = {"float32": 2e-5, "int8-float": 0.02, "int8": 0.06, "int16x8": 0.02}[recipe]
     std = np.array([2, 0.5])
+    level, state = level[ASKED], state[ASKED]
     assert relative_error((level - [20, -5]) / std, (reference[0] - [20, -5]) / std) < limit
     assert relative_error(state, reference[1]) < limit
 

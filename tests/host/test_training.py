@@ -127,8 +127,8 @@ def test_the_model_works_as_far_out_as_it_clips(trained: Trained, recording: Rec
     from edgelstm.session import Session
 
     mean, std = recording.values.mean(axis=0), recording.values.std(axis=0)
-    with Session(quantize(trained.model, recording)) as session:
-        assert session.artifact.manifest.clip == 8.0
+    with Session(quantize(trained.model, recording, recipe="int8")) as session:
+        assert session.artifact.manifest.inputs[0].clip == 8.0
         for _ in range(30):
             y = session.step(mean + 6 * std)
     expected = trained.model((np.ones((1, 30, 2)) * (mean + 6 * std)).astype(np.float32))

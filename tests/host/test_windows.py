@@ -217,11 +217,11 @@ def test_scaling_at_both_ends_of_a_window() -> None:
 
 
 def test_data_that_is_no_longer_than_a_window_is_refused() -> None:
-    model = build(_pooled, 50)
-    with pytest.raises(RecordingError, match="the 50 readings of a window"):
-        quantize(model, DATA[:45])
+    model = build(lambda x: layers.SimpleRNN(2, go_backwards=True)(x), 45)
+    with pytest.raises(RecordingError, match="the 45 readings of a window"):
+        quantize(model, DATA[:44])
     with pytest.raises(RecordingError, match="too short"):
-        quantize(model, DATA[:60])
+        quantize(model, DATA[:55])
     with pytest.raises(RecordingError, match="last fifth"):
         quantize(build(_pooled), [DATA[:200], *(DATA[:5] for _ in range(10))])
 
