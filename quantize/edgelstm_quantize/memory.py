@@ -29,7 +29,7 @@ class Memory:
         layer: the layer it belongs to.
         state: its name in the graph.
         time_constants: tau of each unit in steps, (units,).
-        deadband: median over the units of deadband / largest |value|, for int8.
+        deadband: median over the units of deadband / largest |value|, for int8; 1 at most.
     """
 
     layer: str
@@ -64,7 +64,8 @@ def measure_memory(steps: StepGraph, calibration: Calibration) -> list[Memory]:
         units = calibration.unit_ranges[i].reshape(-1)
         used = units > 1e-6 * units.max(initial=1e-12)
         full_scale = float(units.max(initial=0.0))
-        relative = np.minimum(0.5 * tau / 128, 1) * full_scale / np.maximum(units, 1e-12)
+        stuck = 0.5 * tau / 128 * full_scale
+        relative = np.minimum(stuck / np.maximum(units, 1e-12), 1)
         deadband = float(np.median(relative[used])) if used.any() else 0.0
         found.append(Memory(steps.state_owners[i], f"state_{i}", tau, deadband))
     return found

@@ -104,6 +104,9 @@ def test_auto_takes_the_smallest_that_is_close_enough() -> None:
     assert trials[-1].recipe == taken.recipe.name
     assert trials[-1].remark == ""
     assert all(trial.remark for trial in trials[:-1])
+    # In whatever order they are tried.
+    pair = {name: RECIPES[name] for name in ("float32", "int8-weight")}
+    assert choose_smallest(candidates, max_error=0.2, recipes=pair)[0].recipe.name == "int8-weight"
     # Closer than the closest of the quantised: only float32 is left.
     errors = {t.recipe: t.fidelity.relative_error for t in trials if t.fidelity}
     closest = min(error for name, error in errors.items() if name != "float32")

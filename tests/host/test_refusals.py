@@ -107,6 +107,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], list[str]]] = {
         ["used 2 times", "a layer of its own"],
     ),
     "shared, one answer": (_used_twice, {}, ["used 2 times", "a layer of its own"]),
+    "shared, in a nested model": (
+        lambda: _model(_used_twice()),
+        {},
+        ["used 2 times", "a layer of its own"],
+    ),
     "initial state": (_initial_state, {"mode": "stream"}, ["initial state", "starts at zero"]),
     "initial state as an input": (
         _initial_state_as_input,
