@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from edgelstm.errors import ConversionError
+from edgelstm_quantize.flatbuffer import pack, read
 
 COMPILER = "edgetpu_compiler"
 WHERE_TO_GET_THE_COMPILER = (
@@ -200,7 +201,8 @@ def compile_model(flatbuffer: bytes, compiler: Path, *, timeout: float = 180.0) 
     """
     with _reading("The model"):
         original = _parse(flatbuffer)
-        to_compile = _inline_buffers(flatbuffer, original)
+        # With every constant inside: the compiler, of 2021, would not look behind the flatbuffer.
+        to_compile = pack(read(flatbuffer))
     with tempfile.TemporaryDirectory(prefix="edgelstm-") as name:
         folder = Path(name)
         (folder / "out").mkdir()
@@ -310,7 +312,7 @@ def _with_signatures(compiled: bytes, original: Any) -> bytes:
             tensor.tensorIndex = places[tensor.tensorIndex]
     if not model.signatureDefs:
         model.signatureDefs = original.signatureDefs
-        return _pack(model) if model.signatureDefs else compiled
+        return pack(model) if model.signatureDefs else compiled
     if _signatures(model) != _signatures(original):
         raise ConversionError(
             f"{COMPILER} changed the model's signature, so its states could not be told apart; "
@@ -337,21 +339,6 @@ def _interface(tensor: Any) -> tuple[Any, ...]:
     return tensor.name, tensor.type, _ints(tensor.shape), quantization
 
 
-def _inline_buffers(flatbuffer: bytes, model: Any) -> bytes:
-    """The model with all constants inside the flatbuffer.
-
-    ai-edge-quantizer puts those of larger models behind it, which the compiler, of 2021, does not
-    know: it would see no weights.
-    """
-    import numpy as np
-
-    outside = [buffer for buffer in model.buffers if buffer.offset > 1]
-    for buffer in outside:
-        buffer.data = np.frombuffer(flatbuffer, np.uint8, buffer.size, buffer.offset)
-        buffer.offset = buffer.size = 0
-    return _pack(model) if outside else flatbuffer
-
-
 @contextlib.contextmanager
 def _reading(what: str) -> Iterator[None]:
     """Turns what a damaged file raises into a sentence."""
@@ -369,14 +356,6 @@ def _parse(flatbuffer: bytes) -> Any:
     if not schema.Model.ModelBufferHasIdentifier(flatbuffer, 0):
         raise ValueError("no TFLite identifier")
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
-
-
-def _pack(model: Any) -> bytes:
-    import flatbuffers  # type: ignore[import-untyped]  # it ships no types
-
-    builder = flatbuffers.Builder()
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
 
 
 def _kind(code: Any) -> str:

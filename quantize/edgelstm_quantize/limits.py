@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 MIN_TRAINING_READINGS = 300  # three folds, each long enough to tell a forecast from luck
-MIN_CALIBRATION_READINGS = 250  # with fewer than about 200 for the ranges a model is ruined
 
 # Of calibration, over all recordings. With a fifth held out, 40 leave 32 steps for the ranges and
 # 8 to measure fidelity on; below that both are luck.

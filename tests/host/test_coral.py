@@ -531,10 +531,9 @@ def test_a_large_model_reaches_the_compiler_with_its_weights(
     waves: Recording, stand_in: StandIn
 ) -> None:
     artifact = converted(waves, "LSTM", 256)
-    parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(artifact.flatbuffer, 0))
-    assert any(buffer.offset > 1 for buffer in parsed.buffers)
     compiler = stand_in(b"", 'cp "$4" "$3/model_edgetpu.tflite"')
     compiled = coral.compile_model(artifact.flatbuffer, compiler).flatbuffer
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(compiled, 0))
+    # None lies behind the flatbuffer, where a compiler of 2021 would not look.
     assert all(buffer.offset == 0 for buffer in model.buffers)
     assert replays_exactly(compiled, artifact)
