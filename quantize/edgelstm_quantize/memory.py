@@ -19,6 +19,7 @@ from edgelstm_quantize.calibration import Calibration
 from edgelstm_quantize.step_graph import StepGraph
 
 _TOO_MUCH = 0.1  # median deadband over what units use of their range
+_SHORT = 8.0  # steps; below, a state sticks at four codes or fewer, which is mere rounding
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Memory:
     @property
     def too_long_for_int8(self) -> bool:
         """Whether an int8 state would stick where it should decay."""
-        return self.deadband > _TOO_MUCH
+        return self.deadband > _TOO_MUCH and float(np.median(self.time_constants)) > _SHORT
 
 
 def measure_memory(steps: StepGraph, calibration: Calibration) -> list[Memory]:
