@@ -254,9 +254,10 @@ def test_clipping_is_the_share_of_the_seen_range_that_does_not_fit(int8: Convers
 def test_float_recipes_show_ranges_and_the_scales_of_weights(two_ends: Conversion) -> None:
     page = Page(render_report(two_ends))
     assert "Clipped" not in {cell for row in page.tables["tensors"] for cell in row}
-    gru = next(c.operation for c in two_ends.graph.calls if type_name(c.operation) == "GRU")
-    kernel = gru.cell.recurrent_kernel.numpy()
-    rows = [row for row in page.tables["tensors"] if row[0].startswith(gru.name)]
+    call = next(c for c in two_ends.graph.calls if type_name(c.operation) == "GRU")
+    kernel = call.operation.cell.recurrent_kernel.numpy()
+    scope = two_ends.graph.labels[id(call)]
+    rows = [row for row in page.tables["tensors"] if row[0].startswith(scope)]
     seen = [row for row in rows if len(row) == 4]
     assert seen
     assert all(row[3] for row in seen)  # weights that the graph dequantises are not among them
