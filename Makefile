@@ -55,7 +55,8 @@ $(VENV)/.for-dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(call PIP_INSTALL,$(VENV)) -c constraints.txt -e '.[quantize,parquet,plot,dev]'
 	@touch $@ $(VENV)/.for-demo
 
-$(AARCH64)/.ready: $(VENV)/.for-dev tools/aarch64-root constraints.txt
+$(AARCH64)/.ready: $(VENV)/.for-dev tools/aarch64-root constraints.txt \
+		tests/requirements-tflite-runtime.txt
 	@echo "Fetching what a 64-bit Raspberry Pi has, to test on an emulated one."
 	@./tools/aarch64-root $(BIN)/python $(AARCH64)
 	@touch $@

@@ -5,7 +5,6 @@ The figures of an emulated processor are those of a real one; its speed says not
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -140,9 +139,6 @@ for recipe in ("int8", "int8-float", "int16x8"):
 """
 CONVERTED = ["default", "int8", "int8-float", "int16x8"]
 INTEGER = {"int8", "int16x8"}
-# Artifacts whose golden vectors do not hold in tflite-runtime (docs/decisions/0009), and by how
-# many codes it may differ.
-TOO_NARROW = {"tiny_ports": 6, "int16x8": 12}
 
 
 @pytest.fixture(scope="module")
@@ -155,24 +151,8 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def widened(
-    tmp_path_factory: pytest.TempPathFactory, converted: dict[str, Path]
-) -> dict[str, Path]:
-    """The artifacts of `TOO_NARROW` with a tolerance of that many codes."""
-    out = tmp_path_factory.mktemp("widened")
-    for name, codes in TOO_NARROW.items():
-        artifact = Artifact.read((TINY | converted)[name])
-        tolerance = (float(codes),) * len(artifact.manifest.golden_tolerance)
-        manifest = dataclasses.replace(artifact.manifest, golden_tolerance=tolerance)
-        dataclasses.replace(artifact, manifest=manifest).write(out / f"{name}.tflite")
-    return {f"{name}, wide": out / f"{name}.tflite" for name in TOO_NARROW}
-
-
-@pytest.fixture(scope="module")
 def contracts(
-    tmp_path_factory: pytest.TempPathFactory,
-    converted: dict[str, Path],
-    widened: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory, converted: dict[str, Path]
 ) -> dict[str, Results]:
     """The contract with each artifact: in ai-edge-litert here, and in both runtimes there."""
     script, files = TESTS / "system/contract.py", TINY | converted
@@ -182,7 +162,7 @@ def contracts(
             "here": pool.submit(run_each, native, "litert", script, files, out / "here"),
             "litert": pool.submit(run_each, emulated, "litert", script, files, out / "there"),
             "old": pool.submit(
-                run_each, emulated_old, "tflite-runtime", script, files | widened, out / "old"
+                run_each, emulated_old, "tflite-runtime", script, files, out / "old"
             ),
         }
     return {name: run.result() for name, run in runs.items()}
@@ -208,9 +188,7 @@ def test_ai_edge_litert_computes_what_it_does_here(
         np.testing.assert_allclose(there, here, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in [*TINY, *CONVERTED] if name not in {"tiny_float", *TOO_NARROW}]
-)
+@pytest.mark.parametrize("name", [name for name in [*TINY, *CONVERTED] if name != "tiny_float"])
 def test_tflite_runtime_computes_what_ai_edge_litert_does(
     name: str, contracts: dict[str, Results]
 ) -> None:
@@ -222,17 +200,6 @@ def test_tflite_runtime_computes_what_ai_edge_litert_does(
         np.testing.assert_allclose(there, reference, rtol=1e-5)
     else:
         assert (np.abs(there - reference) <= manifest.golden_tolerance).all()
-
-
-@pytest.mark.parametrize("name", TOO_NARROW)
-def test_where_the_tolerance_is_too_narrow_tflite_runtime_is_off_by_few_codes(
-    name: str, contracts: dict[str, Results]
-) -> None:
-    result = contracts["old"][name]
-    assert result.returncode == 1
-    assert "assert first_broken is None" in result.stderr
-    there, reference = outputs(contracts["old"][f"{name}, wide"]), outputs(contracts["here"][name])
-    assert np.abs(there - reference).max() <= TOO_NARROW[name]
 
 
 def test_tflite_runtime_refuses_what_it_would_compute_wrongly(
