@@ -20,6 +20,10 @@ class ModelError(EdgelstmError, ValueError):
     """A Keras model cannot be read or cannot be turned into a step graph."""
 
 
+class CannotStreamError(ModelError):
+    """A layer of a Keras model cannot run one step at a time; a window of readings may do."""
+
+
 class ConversionError(EdgelstmError, RuntimeError):
     """A model was understood but its conversion failed or lost too much fidelity."""
 

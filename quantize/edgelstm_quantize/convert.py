@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelstm.artifact import Artifact
-from edgelstm.errors import CalibrationWarning, ConfigurationError, ModelError
+from edgelstm.errors import (
+    CalibrationWarning,
+    CannotStreamError,
+    ConfigurationError,
+    ModelError,
+)
 from edgelstm.manifest import Detection
 from edgelstm.recording import Recording
 from edgelstm.threshold import DEFAULT_FALSE_ALARMS_PER_DAY
@@ -33,7 +38,7 @@ from edgelstm_quantize.memory import Memory
 from edgelstm_quantize.progress import Progress, silent
 from edgelstm_quantize.recipes import AUTO, DEFAULT_RECIPE, find_recipe
 from edgelstm_quantize.rim import channels_of
-from edgelstm_quantize.streaming import CannotStreamError, as_stream
+from edgelstm_quantize.streaming import as_stream
 from edgelstm_quantize.summary import (
     EdgeTpuSummary,
     MemorySummary,

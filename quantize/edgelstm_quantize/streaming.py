@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from edgelstm.errors import ModelError
+from edgelstm.errors import CannotStreamError, ModelError
 from edgelstm_quantize.layer_graph import (
     Call,
     LayerGraph,
@@ -26,10 +26,6 @@ CONVOLUTIONS = (layers.Conv1D, layers.DepthwiseConv1D, layers.SeparableConv1D)
 _REMEMBERING = (layers.RNN, *CONVOLUTIONS)
 _USABLE_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _NEEDS_WINDOW = "it needs the whole window at once"
-
-
-class CannotStreamError(ModelError):
-    """A layer cannot run one step at a time; the whole window may do."""
 
 
 def as_stream(model: keras.Model) -> LayerGraph:

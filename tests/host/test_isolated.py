@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -13,7 +14,12 @@ from typing import Any
 
 import pytest
 
-from edgelstm.errors import ConversionError, MissingDependencyError, RecordingError
+from edgelstm.errors import (
+    ConversionError,
+    EdgelstmError,
+    MissingDependencyError,
+    RecordingError,
+)
 from edgelstm_quantize.isolated import run_isolated
 
 
@@ -105,3 +111,16 @@ def test_without_the_extra_the_pip_command_is_given(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(importlib.util, "find_spec", find)
     with pytest.raises(MissingDependencyError, match=r"pip install 'edgelstm\[quantize\]'"):
         run_isolated(_add, 2, 3)
+
+
+def test_every_error_can_be_raised_without_tensorflow() -> None:
+    # An error that comes back from the other process is built here, from the module it is of.
+    importlib.import_module("edgelstm_quantize.convert")
+    importlib.import_module("edgelstm_quantize.training")
+    classes: list[type[EdgelstmError]] = [EdgelstmError]
+    found: set[type[EdgelstmError]] = set()
+    while classes:
+        found.add(cls := classes.pop())
+        classes += cls.__subclasses__()
+    assert len(found) > 10
+    assert {cls.__module__ for cls in found} == {"edgelstm.errors"}
