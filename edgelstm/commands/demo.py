@@ -188,16 +188,7 @@ def _print_summary(
         f"Readings     {summary['sent']:,} sent, {summary['received']:,} received, "
         f"{summary['lost']:,} lost"
     )
-    false = (
-        "1 false alarm"
-        if summary["false_alarms"] == 1
-        else f"{summary['false_alarms']} false alarms"
-    )
-    click.echo(
-        f"Alerts       {summary['alerts']}: {summary['windows_hit']} of {summary['windows']} "
-        f"labelled failures announced, {false} in "
-        f"{format_duration(span)}"
-    )
+    click.echo(f"Alerts       {summary['alerts']}: {evaluation} in {format_duration(span)}")
     for announcement in evaluation.announcements:
         click.echo(f"  failure    {format_time(announcement.failure.time)}  {_when(announcement)}")
     for alert in evaluation.false_alarms:

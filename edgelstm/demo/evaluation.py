@@ -49,6 +49,14 @@ class Evaluation:
         """Failures that were announced."""
         return sum(a.alert is not None for a in self.announcements)
 
+    def __str__(self) -> str:
+        """The result as people say it."""
+        false = len(self.false_alarms)
+        return (
+            f"{self.hits} of {len(self.announcements)} labelled failures announced, "
+            f"{false} false {'alarm' if false == 1 else 'alarms'}"
+        )
+
 
 def evaluate(alerts: Sequence[float], failures: Sequence[Failure]) -> Evaluation:
     """Compares the times at which alerts were opened with the failures."""

@@ -49,10 +49,7 @@ def draw(verdicts: Sequence[Verdict], evaluation: Evaluation, path: Path) -> Non
         for axes in (signal, score):
             axes.spines[["top", "right"]].set_visible(False)
             _mark(axes, evaluation)
-        figure.suptitle(
-            f"{evaluation.hits} of {len(evaluation.announcements)} labelled failures announced, "
-            f"{len(evaluation.false_alarms)} false alarms in {len(verdicts):,} readings"
-        )
+        figure.suptitle(f"{evaluation} in {len(verdicts):,} readings")
         # Both axes have the same marks; a label for each kind is enough.
         handles = dict(zip(*reversed(score.get_legend_handles_labels()), strict=True))
         figure.legend(

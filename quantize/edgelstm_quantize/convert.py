@@ -20,6 +20,7 @@ from edgelstm.errors import (
     CalibrationWarning,
     CannotStreamError,
     ConfigurationError,
+    ConversionError,
     ModelError,
 )
 from edgelstm.manifest import Detection
@@ -367,6 +368,10 @@ def _compile(
         remarks.append(coral.WHERE_TO_GET_THE_COMPILER)
         return None, None
     on_progress("compiling for the Edge TPU", 0, 1)
-    done = coral.compile_model(artifact.flatbuffer, compiler)
+    try:
+        done = coral.compile_model(artifact.flatbuffer, compiler)
+    except ConversionError as error:  # the artifact for the CPU is good all the same
+        remarks.append(str(error))
+        return None, None
     manifest = describe_file(artifact.manifest, done.flatbuffer)
     return dataclasses.replace(artifact, manifest=manifest, flatbuffer=done.flatbuffer), done

@@ -94,6 +94,7 @@ def _tensors(form: Form, steps: StepGraph) -> list[list[str]]:
     range is no longer followed, and the later readings of one recording do not show it.
     """
     details = signature(open_reference(form.float_model))
+    ends = {str(d["name"]) for d in (details.inputs | details.outputs).values()}
     found: list[list[str]] = []
     states = states_of(steps)
     for scope in dict.fromkeys(steps.state_scopes):
@@ -104,6 +105,7 @@ def _tensors(form: Form, steps: StepGraph) -> list[list[str]]:
                 [str(details.inputs[s.name]["name"]) for s in cells]
                 + [str(details.outputs[s.output_name]["name"]) for s in cells]
             )
-            found.append(flatbuffer.outputs_of(form.float_model, "MUL", scope))
+            products = flatbuffer.outputs_of(form.float_model, "MUL", scope)
+            found.append([name for name in products if name not in ends])
     known = form.earlier.ranges.keys()
     return [names for names in found if names and known >= set(names)]

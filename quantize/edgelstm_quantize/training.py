@@ -152,7 +152,7 @@ def _build(
     )
     y = keras.layers.Add(name="sum")([conv(z), y])
     if mean is not None and std is not None:
-        y = keras.layers.Normalization(**scaling, invert=True, name="denormalise")(y)
+        y = keras.layers.Normalization(**scaling, invert=True, name="forecast")(y)
     return keras.Model(x, y, name="forecaster")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -198,6 +199,44 @@ def test_a_device_has_its_recipe(
     assert set(manifest.runtimes) == runtimes
     told = "coral.ai/docs/edgetpu/compiler" in result.stderr
     assert told == (device == "coral-usb")
+
+
+COMPILER = """#!/bin/sh
+echo "Edge TPU Compiler version 16.0.384591198"
+echo "{message}"
+echo "Operator                       Count      Status"
+echo
+echo "FULLY_CONNECTED                3          Mapped to Edge TPU"
+echo "SPLIT                          1          Operation not supported"
+cp "$4" "$3/model_edgetpu.tflite"
+exit {code}
+"""
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_compiler_of_the_edge_tpu_is_run_where_it_is(
+    code: int, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "bin" / "edgetpu_compiler"
+    compiler.parent.mkdir()
+    compiler.write_text(COMPILER.format(message="Internal compiler error." * code, code=code))
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{compiler.parent}:{os.environ['PATH']}")
+    result = invoke(files, tmp_path, "--device", "coral-usb", "--json")
+    assert result.exit_code == 0, result.output
+    artifact = Artifact.read(tmp_path / "out.tflite")
+    with Session(artifact) as session:  # whatever becomes of the other, this one runs
+        assert session.verify() is None
+    compiled = tmp_path / "out_edgetpu.tflite"
+    figures = json.loads(result.stdout)["edge_tpu"]
+    if code:
+        assert (figures, compiled.exists()) == (None, False)
+        assert "failed (exit code 1)" in result.stderr
+    else:
+        assert (figures["mapped"], figures["operations"], figures["share"]) == (3, 4, 0.75)
+        assert "3 of 4 operations (75%)" in result.stderr
+        assert Artifact.read(compiled).manifest.states == artifact.manifest.states
 
 
 @pytest.mark.usefixtures("at_once")
