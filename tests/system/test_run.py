@@ -127,7 +127,9 @@ def reading(csv: Path) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen
     with (
         device(csv, "--rate", "200") as (port, sender),
         subprocess.Popen(
-            [*EDGELSTM, "run", str(TINY), "--port", port],
+            # A script's background has interrupts ignored, and so would this process; a shell's
+            # foreground, which is meant here, has not.
+            ["env", "--default-signal=INT", *EDGELSTM, "run", str(TINY), "--port", port],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
