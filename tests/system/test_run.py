@@ -129,7 +129,7 @@ def reading(csv: Path) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen
         subprocess.Popen(
             # A script's background has interrupts ignored, and so would this process; a shell's
             # foreground, which is meant here, has not.
-            ["env", "--default-signal=INT", *EDGELSTM, "run", str(TINY), "--port", port],
+            ["/usr/bin/env", "--default-signal=INT", *EDGELSTM, "run", str(TINY), "--port", port],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
