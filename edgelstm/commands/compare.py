@@ -10,8 +10,12 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelstm.backends import BACKENDS
-from edgelstm.commands.console import ProgressLine, read_recording, recording_options
+from edgelstm.commands.console import (
+    ProgressLine,
+    backend_option,
+    read_recording,
+    recording_options,
+)
 from edgelstm.commands.watching import open_verified
 from edgelstm.comparison import (
     Comparison,
@@ -45,13 +49,7 @@ _FIRST_DATE = 1e8  # smaller timestamps (before 1973) count from the start of th
     help="A recording (CSV or Parquet) that both run over.",
 )
 @recording_options
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    default="auto",
-    show_default=True,
-    help="The TFLite runtime; auto takes the first that is installed.",
-)
+@backend_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def compare(
     a: Path,

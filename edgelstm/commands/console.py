@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from edgelstm import parquet
+from edgelstm.backends import BACKENDS
 from edgelstm.manifest import Manifest
 from edgelstm.recording import Recording
 
@@ -69,6 +70,17 @@ def output_option(suffix: str) -> Callable[[F], F]:
         type=click.Path(path_type=Path),
         help=f"The {suffix} file to write.",
     )
+
+
+def backend_option(command: F) -> F:
+    """Adds `--backend`."""
+    return click.option(
+        "--backend",
+        type=click.Choice(BACKENDS),
+        default="auto",
+        show_default=True,
+        help="The TFLite runtime; auto takes the first that is installed.",
+    )(command)
 
 
 RECORDING_OPTIONS = ("columns", "time_column", "sample_period", "rows")

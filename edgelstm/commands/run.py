@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgelstm.backends import BACKENDS
-from edgelstm.commands.console import LiveLine, format_budget
+from edgelstm.commands.console import LiveLine, backend_option, format_budget
 from edgelstm.commands.watching import in_model_order, open_verified, period_warning, watch
 from edgelstm.latency import LatencyHistogram
 from edgelstm.pipeline import Pipeline, Verdict
@@ -45,13 +44,7 @@ _STATUS_INTERVAL_S = 0.5
     metavar="N",
     help="The budget; default: the artifact's own.",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    default="auto",
-    show_default=True,
-    help="The TFLite runtime; auto takes the first that is installed.",
-)
+@backend_option
 @click.option(
     "--alerts",
     "alerts_file",
