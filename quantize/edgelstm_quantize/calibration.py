@@ -6,6 +6,7 @@ model then meets states in service that were never seen, and clips them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,8 @@ Ranges = dict[str, tuple[float, float]]
 Feed = Mapping[str, NDArray[Any]]
 """Input name -> what it is given, run after run: (runs, *shape without the batch axis)."""
 
-_CHUNK = 500  # runs whose tensors are held in memory at once
+_LARGEST_CHUNK = 500  # runs whose tensors are held in memory at once, and how much they may take
+_FLOATS_IN_MEMORY = 2**24
 _SAMPLES = 256
 _ACTIVATIONS = 2000  # at most so many runs are kept of a watched tensor
 
@@ -162,16 +164,17 @@ class _Recorder:
         everything = set(self._names) | set(self._in.values())
         # Each gives a view on a tensor's memory; none outlives a statement: see InterpreterGraph.
         self._views = {index: self._interpreter.tensor(index) for index in everything}
+        shapes = {index: _without_batch(self._views[index]().shape) for index in self._names}
+        floats = sum(math.prod(shape) for shape in shapes.values())
+        self._chunk = max(1, min(_LARGEST_CHUNK, _FLOATS_IN_MEMORY // max(1, floats)))
         self._seen = {
-            index: np.empty((_CHUNK, *self._views[index]().shape[1:]), np.float32)
-            if self._views[index]().shape[:1] == (1,)
-            else np.empty((_CHUNK, *self._views[index]().shape), np.float32)
-            for index in self._names
+            index: np.empty((self._chunk, *shape), np.float32) for index, shape in shapes.items()
         }
         self._watched = [index for index, name in self._names.items() if name in watched]
         self._kept: dict[int, list[NDArray[np.float32]]] = {index: [] for index in self._watched}
         self._every = every
-        self._count = 0
+        self._passed = 0  # runs of earlier chunks
+        self._count = 0  # and of this one
         self._low = dict.fromkeys(self._names, np.inf)
         self._high = dict.fromkeys(self._names, -np.inf)
         self._units = [np.zeros(state.shape, np.float32) for state in states]
@@ -198,7 +201,7 @@ class _Recorder:
         for index, seen in self._seen.items():
             seen[self._count] = self._views[index]()
         self._count += 1
-        if self._count == _CHUNK:
+        if self._count == self._chunk:
             self._widen()
         for index, source in self._pairs:
             self._views[index]()[...] = self._views[source]()
@@ -211,13 +214,14 @@ class _Recorder:
             part = seen[: self._count]
             self._low[index] = min(self._low[index], part.min())
             self._high[index] = max(self._high[index], part.max())
+        first = -self._passed % self._every
         for index in self._watched:
-            # A chunk is a multiple of most strides; a step more or less does not matter.
-            part = self._seen[index][: self._count : self._every]
+            part = self._seen[index][first : self._count : self._every]
             self._kept[index].append(part.reshape(-1, part.shape[-1]).copy())
         for units, (_, source) in zip(self._units, self._pairs, strict=True):
             part = np.abs(self._seen[source][: self._count]).max(axis=0)
             np.maximum(units, part.reshape(units.shape), out=units)
+        self._passed += self._count
         self._count = 0
 
     def finish(self, steps: int) -> Calibration:
@@ -234,6 +238,10 @@ class _Recorder:
             {self._names[i]: np.concatenate(parts) for i, parts in self._kept.items()},
             steps,
         )
+
+
+def _without_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[1:] if shape[:1] == (1,) else shape
 
 
 def _activations(interpreter: Any, inputs: set[int]) -> dict[int, str]:

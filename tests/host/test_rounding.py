@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from stepping import candidates_of, make, relative_error, run_keras, sequences, signals
 
-from edgelstm_quantize import flatbuffer
+from edgelstm_quantize import calibration, flatbuffer
 from edgelstm_quantize.forms import Form
 from edgelstm_quantize.rounding import _best_rounding, round_weights, sources
 
@@ -101,3 +101,18 @@ def test_one_kernel_of_many_steps_is_rounded_for_all_of_them() -> None:
     for product in shared:
         codes = product.kernel.values / np.abs(product.kernel.values).max(1, keepdims=True) * 127
         np.testing.assert_allclose(codes, np.rint(codes), atol=1e-3)
+
+
+def test_samples_are_spread_evenly_however_much_fits_into_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = sequences(lambda x: layers.Dense(3)(layers.GRU(8, return_sequences=True)(x)))
+    whole = candidates_of(model, DATA).forms.get("int8").calibration
+    monkeypatch.setattr(calibration, "_FLOATS_IN_MEMORY", 4100)  # a few runs
+    monkeypatch.setattr(calibration, "_ACTIVATIONS", 300)
+    parts = candidates_of(model, DATA).forms.get("int8").calibration
+    assert parts.ranges == whole.ranges
+    kept, every = parts.activations["step_x:0"], whole.activations["step_x:0"]
+    earlier = int(whole.steps * 0.8)  # the later part has fewer than 300 steps, and keeps them all
+    expected = np.concatenate([every[:earlier][:: -(-earlier // 300)], every[earlier:]])
+    np.testing.assert_array_equal(kept, expected)
