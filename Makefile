@@ -19,7 +19,8 @@ test: lint types $(OLD_VENV)/.ready
 	@./tools/debian-packages tests/debian-packages.txt
 	@$(MAKE) --no-print-directory $(AARCH64)/.ready || \
 		echo "The tests on an emulated Raspberry Pi will be skipped; see above."
-	$(BIN)/pytest
+	@# Two at a time, file by file: tests of a file share what they make.
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: lint types unit
 
