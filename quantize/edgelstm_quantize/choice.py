@@ -13,6 +13,7 @@ from edgelstm_quantize.recipes import RECIPES, Recipe
 from edgelstm_quantize.summary import Trial
 
 DEFAULT_MAX_ERROR = 0.01
+_ENDLESS = 10_000  # steps; a saturated gate forgets nothing that could be measured
 
 
 class Maker(Protocol):
@@ -109,10 +110,11 @@ def advise_against(recipe: Recipe, maker: Maker) -> str | None:
     if not slow:
         return None
     worst = max(slow, key=lambda memory: memory.deadband)
+    tau = float(np.median(worst.time_constants))
+    steps = f"{tau:.0f} steps" if tau < _ENDLESS else f"over {_ENDLESS:,} steps"
     return (
-        f"The layer {worst.layer!r} remembers for long (median time constant "
-        f"{np.median(worst.time_constants):.0f} steps), and an int8 state would stick at "
-        f"{worst.deadband:.0%} of its range instead of decaying."
+        f"The layer {worst.layer!r} remembers for long (median time constant {steps}), and an int8 "
+        f"state would stick at {worst.deadband:.0%} of its range instead of decaying."
     )
 
 

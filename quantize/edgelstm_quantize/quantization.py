@@ -235,9 +235,10 @@ def _refuse_float_tensors(recipe: Recipe, model: bytes) -> None:
         # What stays in float stands behind a DEQUANTIZE, which is not the one to blame.
         blamed = floating.keys() & {int(i) for i in op["outputs"]}
         if op["op_name"] != "DEQUANTIZE" and blamed:
-            # Tensors are called after the scope of their layer.
-            layer = floating[min(blamed)].split("/")[0]
+            # Tensors are called after the scope of their layer, but for the graph's own outputs.
+            scope, inner, _ = floating[min(blamed)].partition("/")
+            layer = f" (of {scope!r})" if inner else ""
             raise ConversionError(
-                f"The operation {op['op_name']} (of {layer!r}) stays in float, so the model is not "
+                f"The operation {op['op_name']}{layer} stays in float, so the model is not "
                 f"all {recipe.dtype}; replace the layer that needs it, or use --recipe int8-float."
             )

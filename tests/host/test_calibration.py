@@ -16,6 +16,7 @@ from edgelstm.session import Session
 from edgelstm_quantize import quantize
 from edgelstm_quantize.calibration import calibrate, with_excursions
 from edgelstm_quantize.convert import convert
+from edgelstm_quantize.tflite import open_reference, signature
 from edgelstm_quantize.tracing import states_of
 
 layers = keras.layers
@@ -145,3 +146,21 @@ def test_a_model_that_clips_is_calibrated_up_to_there() -> None:
     np.testing.assert_allclose(feeds[2]["x"].min(axis=0), -4, rtol=1e-6)
     np.testing.assert_allclose(np.diff(feeds[1]["x"], axis=0), np.diff(z, axis=0), atol=1e-6)
     assert with_excursions({"x": z}, {"x": None}) == [{"x": z}]
+
+
+def test_a_state_has_one_range_in_and_out_and_it_holds_zero() -> None:
+    model = sequences(lambda x: layers.LSTM(6, return_sequences=True)(x))
+    # On a ramp the last state is the largest, which goes out and never in.
+    ramp = np.linspace(0.5, 3, 400)[:, None] * np.ones(3)
+    form = candidates_of(model, ramp).forms.get("int8")
+    details = signature(open_reference(form.float_model))
+    for state in states_of(form.steps):
+        ranges = [
+            form.earlier.ranges[str(part[name]["name"])]
+            for part, name in (
+                (details.inputs, state.name),
+                (details.outputs, state.output_name),
+            )
+        ]
+        assert ranges[0] == ranges[1]
+        assert ranges[0][0] <= 0 <= ranges[0][1]

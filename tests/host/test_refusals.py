@@ -373,3 +373,16 @@ def test_a_model_that_forecasts_nothing_has_no_threshold() -> None:
     chooses = roughen(_model(lambda x: layers.Dense(3, activation="softmax")(_lstm(x))))
     assert quantize(chooses, DATA, recipe="float32").manifest.horizon == 0
     assert np.isfinite(artifact.golden.y).all()
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int16x8"])
+def test_an_operation_without_an_integer_form_is_refused_with_its_layer(recipe: str) -> None:
+    def body(x: Any) -> Any:
+        y = layers.LSTM(3, return_sequences=True)(x)
+        return layers.Dense(2)(layers.Activation("exponential", name="growth")(y))
+
+    model = _model(body)
+    with pytest.raises(ConversionError, match=r"EXP \(of 'growth'\) stays in float"):
+        quantize(model, signals(400), recipe=recipe, horizon=0)
+    done = quantize(model, signals(400), recipe="int8-float", horizon=0)
+    assert "EXP" in {operation.name for operation in done.manifest.operations}
