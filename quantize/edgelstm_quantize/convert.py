@@ -45,7 +45,6 @@ from edgelstm_quantize.summary import (
     MemorySummary,
     Summary,
     Trial,
-    summarise,
 )
 from edgelstm_quantize.window_graph import as_window
 
@@ -106,9 +105,17 @@ class Conversion:
             )
             for m in self.memory
         )
-        done = self.compilation
-        return summarise(
-            self.artifact.manifest,
+        manifest, done = self.artifact.manifest, self.compilation
+        return Summary(
+            recipe=manifest.recipe,
+            mode=manifest.mode,
+            window=manifest.window,
+            bytes=manifest.flatbuffer_bytes,
+            channels=tuple(channel.name for channel in manifest.channels),
+            targets=tuple(target.name for target in manifest.targets),
+            fidelity=manifest.fidelity,
+            ops=manifest.operations,
+            runtimes=manifest.runtimes,
             float_bytes=self.float_bytes,
             memory=memory,
             trials=self.trials,

@@ -16,6 +16,7 @@ from edgelstm.errors import ConversionError
 from edgelstm.manifest import StatePair, TensorSpec
 from edgelstm_quantize import flatbuffer
 from edgelstm_quantize.calibration import Ranges
+from edgelstm_quantize.reasons import first_line
 from edgelstm_quantize.recipes import Recipe
 from edgelstm_quantize.tflite import open_reference, operations, quiet, signature
 from edgelstm_quantize.tracing import StateTensor
@@ -161,8 +162,9 @@ def _run(worker: Any, calibration: Any) -> bytes:
         try:
             result = worker.quantize(calibration, enable_progress_report=False)
         except (ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConversionError(f"ai-edge-quantizer refused the model: {reason}") from error
+            raise ConversionError(
+                f"ai-edge-quantizer refused the model: {first_line(error)}."
+            ) from error
     return bytes(result.quantized_model)
 
 

@@ -38,11 +38,6 @@ class Scaling:
         """No scaling at all."""
         return cls(np.zeros(channels), np.ones(channels))
 
-    @property
-    def is_identity(self) -> bool:
-        """Whether it scales nothing."""
-        return not self.mean.any() and bool((self.std == 1).all())
-
     def normalise(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Physical units, (..., channels), to what the core of the model sees."""
         z: NDArray[np.float64] = (x - self.mean) / self.std

@@ -19,6 +19,7 @@ from edgelstm_quantize.layer_graph import (
     with_options,
 )
 from edgelstm_quantize.pointwise import pointwise, works_on_channels
+from edgelstm_quantize.reasons import first_line
 
 layers = keras.layers
 CONVOLUTIONS = (layers.Conv1D, layers.DepthwiseConv1D, layers.SeparableConv1D)
@@ -47,10 +48,9 @@ def as_stream(model: keras.Model) -> LayerGraph:
     except ModelError:
         raise
     except Exception as error:  # a layer raises what it likes
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise CannotStreamError(
             f"The model {model.name!r} cannot stream: its layers do not take a sequence of any "
-            f"length ({reason})."
+            f"length ({first_line(error)})."
         ) from error
     _check_use(graph)
     return graph

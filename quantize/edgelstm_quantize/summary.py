@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-from edgelstm.manifest import Fidelity, Manifest, Operation
+from edgelstm.manifest import Fidelity, Operation
 
 
 @dataclass(frozen=True)
@@ -103,33 +103,3 @@ class Summary:
     def to_json(self) -> str:
         """The summary as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2)
-
-
-def summarise(
-    manifest: Manifest,
-    *,
-    float_bytes: int,
-    memory: tuple[MemorySummary, ...],
-    trials: tuple[Trial, ...],
-    edge_tpu: EdgeTpuSummary | None,
-    warnings: tuple[str, ...],
-    seconds: float,
-) -> Summary:
-    """Gathers what a manifest says and what it does not."""
-    return Summary(
-        recipe=manifest.recipe,
-        mode=manifest.mode,
-        window=manifest.window,
-        bytes=manifest.flatbuffer_bytes,
-        float_bytes=float_bytes,
-        channels=tuple(channel.name for channel in manifest.channels),
-        targets=tuple(target.name for target in manifest.targets),
-        fidelity=manifest.fidelity,
-        ops=manifest.operations,
-        runtimes=manifest.runtimes,
-        memory=memory,
-        trials=trials,
-        edge_tpu=edge_tpu,
-        warnings=warnings,
-        seconds=seconds,
-    )

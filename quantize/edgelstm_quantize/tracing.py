@@ -13,6 +13,7 @@ import tensorflow as tf
 from edgelstm.errors import ConversionError
 from edgelstm_quantize.flatbuffer import canonical
 from edgelstm_quantize.layer_graph import LayerGraph
+from edgelstm_quantize.reasons import first_line
 from edgelstm_quantize.step_graph import Stepped
 
 
@@ -95,8 +96,7 @@ def _explain(error: Exception) -> str:
             f"The layer {place[1]!r} cannot be converted: TFLite has no operation for "
             f"{operation[1]}; compute it in another way, or leave it to the code around the model."
         )
-    lines = text.strip().splitlines() or [type(error).__name__]
-    return f"TensorFlow cannot convert the graph: {lines[0]}"
+    return f"TensorFlow cannot convert the graph: {first_line(error)}."
 
 
 def input_spec(tensor: Any, window: int | None, name: str) -> tf.TensorSpec:

@@ -17,6 +17,7 @@ from edgelstm.errors import ModelError
 from edgelstm_quantize.cell_steps import cell_step
 from edgelstm_quantize.layer_graph import Call, LayerGraph, check_form, is_tensor, open_up
 from edgelstm_quantize.pointwise import plain, pointwise, works_on_channels
+from edgelstm_quantize.reasons import first_line
 from edgelstm_quantize.recipes import Arithmetic
 from edgelstm_quantize.rim import Rim
 from edgelstm_quantize.step_graph import Stepped
@@ -58,9 +59,9 @@ def as_window(model: keras.Model, window: int | None) -> tuple[LayerGraph, int]:
     except ModelError:
         raise
     except Exception as error:  # a layer raises what it likes
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ModelError(
-            f"The model {model.name!r} does not take a window of {length} readings: {reason}."
+            f"The model {model.name!r} does not take a window of {length} readings: "
+            f"{first_line(error)}."
         ) from error
 
 

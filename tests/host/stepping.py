@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from edgelstm.recording import Recording
 from edgelstm_quantize.calibration_data import as_recordings
 from edgelstm_quantize.candidates import Candidate, Candidates, Target
 from edgelstm_quantize.description import Purpose
@@ -93,10 +92,3 @@ def make(candidates: Candidates, recipe: str) -> tuple[Candidate, NDArray[np.flo
 def relative_error(y: NDArray[Any], reference: NDArray[Any]) -> float:
     """Mean |y - reference| / rms(reference)."""
     return float(np.abs(y - reference).mean() / np.sqrt((reference.astype(np.float64) ** 2).mean()))
-
-
-def shifted(recording: Recording, values: NDArray[Any]) -> Recording:
-    """A recording with other values."""
-    return Recording(
-        recording.source, recording.channels, recording.timestamps, values, recording.sample_period
-    )
