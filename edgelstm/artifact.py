@@ -5,7 +5,11 @@ TFLite tool opens it and `unzip -l` lists what it carries:
 
 - `edgelstm/manifest.json`: see `edgelstm.manifest.Manifest`,
 - `edgelstm/golden.npz`: `x`, readings in physical units, float32 (steps, channels), and `y`, the
-  raw outputs that the quantised model gave for them from zero states, (steps, targets).
+  raw outputs that the quantised model gave for them from zero states, (steps, targets);
+- `edgelstm/cpu.tflite`: of a model compiled for an Edge TPU, the same model for the CPU.
+
+The archive's comment is the SHA-256 of all the bytes before it, so that not one bit of the file can
+change unnoticed.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ from edgelstm.manifest import Manifest
 
 MANIFEST = "edgelstm/manifest.json"
 GOLDEN = "edgelstm/golden.npz"
+CPU = "edgelstm/cpu.tflite"
+_SEAL = "sha256:"
+_SEAL_BYTES = len(_SEAL) + 64
 
 # A fixed time stamp, so that the same content gives the same bytes.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -64,11 +71,14 @@ class Artifact:
         manifest: what it says about itself.
         flatbuffer: the TFLite model.
         golden: its self-test.
+        cpu: of a compiled model, the TFLite model for the CPU that it was compiled from: the same
+            states, tensor for tensor.
     """
 
     manifest: Manifest
     flatbuffer: bytes
     golden: Golden
+    cpu: bytes | None = None
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the file, whole or not at all.
@@ -82,14 +92,17 @@ class Artifact:
         check_output(path, force=force)
         buffer = io.BytesIO()
         np.savez(buffer, x=self.golden.x, y=self.golden.y)
+        entries = [(MANIFEST, self.manifest.to_json().encode()), (GOLDEN, buffer.getvalue())]
+        if self.cpu is not None:
+            entries.append((CPU, self.cpu))
         with atomic_path(path) as temporary:
             temporary.write_bytes(self.flatbuffer)
             with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
-                for name, data in (
-                    (MANIFEST, self.manifest.to_json().encode()),
-                    (GOLDEN, buffer.getvalue()),
-                ):
+                for name, data in entries:
                     archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data, zipfile.ZIP_DEFLATED)
+                archive.comment = bytes(_SEAL_BYTES)
+            unsealed = temporary.read_bytes()[:-_SEAL_BYTES]
+            temporary.write_bytes(unsealed + _seal(unsealed))
 
     @classmethod
     def read(cls, path: str | Path) -> Artifact:
@@ -107,6 +120,7 @@ class Artifact:
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 text, packed = archive.read(MANIFEST), archive.read(GOLDEN)
+                cpu = archive.read(CPU) if CPU in archive.namelist() else None
             with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
                 golden = Golden(arrays["x"], arrays["y"])
         except _DAMAGE as error:
@@ -116,12 +130,20 @@ class Artifact:
         except ArtifactError as error:
             raise ArtifactError(f"{path}: {error}") from error
         flatbuffer = data[: manifest.flatbuffer_bytes]
-        if hashlib.sha256(flatbuffer).hexdigest() != manifest.sha256:
+        if (
+            data[-_SEAL_BYTES:] != _seal(data[:-_SEAL_BYTES])
+            or hashlib.sha256(flatbuffer).hexdigest() != manifest.sha256
+            or (None if cpu is None else hashlib.sha256(cpu).hexdigest()) != manifest.cpu_sha256
+        ):
             raise ArtifactError(
-                f"{path} is damaged: its model does not have the sha256 that its manifest names. "
-                "Copy it again from where it was made."
+                f"{path} is damaged: bytes have changed since it was written. Copy it again from "
+                "where it was made."
             )
-        return cls(manifest, flatbuffer, golden)
+        return cls(manifest, flatbuffer, golden, cpu)
+
+
+def _seal(data: bytes) -> bytes:
+    return (_SEAL + hashlib.sha256(data).hexdigest()).encode()
 
 
 def _what_is_wrong(path: Path, data: bytes) -> str:

@@ -52,6 +52,18 @@ class ConfigurationError(EdgelstmError, ValueError):
     """A setting has a value that makes no sense, or does not fit the artifact."""
 
 
+class ReadingError(ConfigurationError):
+    """A reading does not fit the model: its shape, its type, or a value that is not finite."""
+
+
+class StateError(ConfigurationError):
+    """A saved state is damaged, or of another model."""
+
+
+class DelegateError(BackendError):
+    """A delegate cannot be loaded, failed or did not answer in time."""
+
+
 class OutputExistsError(EdgelstmError, FileExistsError):
     """The output file exists already and overwriting was not asked for."""
 
@@ -65,3 +77,7 @@ class CalibrationWarning(UserWarning):
 
     A warning, no error: it is shown by `warnings.warn` to those who use edgelstm as a library.
     """
+
+
+class DelegateWarning(RuntimeWarning):
+    """A delegate failed, and the steps go on on the CPU."""

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from edgelstm.errors import ArtifactError
 from edgelstm.strict import build
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+SIGNATURE = "step"
+"""The signature that the converter writes."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,9 @@ class Manifest:
         name: of the model.
         sha256: of the flatbuffer, the first `flatbuffer_bytes` bytes of the file.
         flatbuffer_bytes: length of the flatbuffer; the ZIP archive follows it.
+        cpu_sha256: of the same model for the CPU, which the artifact of a compiled model carries;
+            else None.
+        signature: the graph's signature that is one step.
         mode: "stream": one step per reading; "window": a run over the last `window` readings.
         window: readings in a window; None for a stream.
         hop: readings from one run to the next; 1 for a stream.
@@ -178,7 +183,8 @@ class Manifest:
         detection: calibration of scorer and threshold; None when the model forecasts nothing.
         golden_tolerance: by how many raw units of each target a replay of the golden vectors may
             differ (LSB for integers, physical or normalised units for floats), (targets,).
-        versions: of everything used to make the artifact.
+        versions: of everything used to make the artifact; empty for a plain `.tflite` file of
+            another tool, of which nothing was measured.
         created: UTC time, ISO 8601.
     """
 
@@ -186,6 +192,8 @@ class Manifest:
     name: str
     sha256: str
     flatbuffer_bytes: int
+    cpu_sha256: str | None
+    signature: str
     mode: str
     window: int | None
     hop: int
@@ -225,6 +233,11 @@ class Manifest:
                 f"The manifest has {len(self.golden_tolerance)} golden tolerances for "
                 f"{len(self.targets)} targets."
             )
+
+    @property
+    def plain(self) -> bool:
+        """Whether this describes a file of another tool: it is derived, and nothing is measured."""
+        return not self.versions
 
     @property
     def channels(self) -> tuple[Channel, ...]:

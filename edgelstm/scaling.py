@@ -6,17 +6,20 @@ both affine, and so is their composition: one multiplication and one addition pe
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelstm.errors import ConfigurationError
-from edgelstm.manifest import Port
+from edgelstm.errors import ReadingError
+from edgelstm.manifest import Manifest, Port
 
 # In standard deviations, for a model that sets no bound itself: a broken sensor's 1e38 would make
-# the states of a float model infinite, and then NaN for ever.
-_LARGEST_INPUT = 1e6
+# the states of a float model infinite, and then NaN for ever. So large that one bound on the values
+# of all channels, whatever their units, is seldom in the way (`InputScaling.plain`).
+_LARGEST_INPUT = 1e9
 
 
 class InputScaling:
@@ -49,12 +52,16 @@ class InputScaling:
             self._low = middle - _LARGEST_INPUT * spread
             self._high = middle + _LARGEST_INPUT * spread
         self._tokens = [c.tokens for c in port.channels if c.tokens is not None]
+        self.plain = 0.0
+        """Where every |value| is below this, the raw values are the values themselves."""
+        if port.scaling == "graph" and not self._integer and not self._tokens:
+            self.plain = float(np.min(np.minimum(-self._low, self._high)))
 
     def __call__(self, x: NDArray[np.float64]) -> NDArray[Any]:
         """Scales values whose last axis is the channels.
 
         Raises:
-            ConfigurationError: a token is none.
+            ReadingError: a token is none.
         """
         if self._tokens:
             return self._check_tokens(x)
@@ -68,7 +75,7 @@ class InputScaling:
 
     def _check_tokens(self, x: NDArray[np.float64]) -> NDArray[Any]:
         if ((x < 0) | (x >= self._tokens) | (x != np.rint(x))).any():
-            raise ConfigurationError(
+            raise ReadingError(
                 f"A reading has the tokens {x.tolist()}; this model knows whole numbers from 0 to "
                 f"{max(self._tokens) - 1}."
             )
@@ -87,12 +94,49 @@ class OutputScaling:
         self.unit = std * (port.tensor.scale or 1.0)
         """What one raw unit is worth in physical units, (targets,)."""
         self._offset = mean - port.tensor.zero_point * self.unit
+        self.plain = port.scaling == "graph" and not port.tensor.scale
+        """Whether raw values are physical units."""
 
     def __call__(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Scales values whose last axis is the targets."""
+        if self.plain:
+            return raw.astype(np.float64)
         y: NDArray[np.float64] = raw * self.unit
         y += self._offset
         return y
+
+
+class Units:
+    """From readings in physical units to the raw values of a graph's inputs, and back.
+
+    Args:
+        manifest: of the artifact.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.inputs = [InputScaling(port) for port in manifest.inputs]
+        self.outputs = [OutputScaling(port) for port in manifest.outputs]
+        self.columns = _columns(manifest.inputs)
+        """Where the channels of each input lie in a reading."""
+
+    def to_raw(self, x: NDArray[np.float64]) -> list[NDArray[Any]]:
+        """Readings, (..., channels), finite, as raw values of each input.
+
+        Raises:
+            ReadingError: a token is none.
+        """
+        return [f(x[..., part]) for f, part in zip(self.inputs, self.columns, strict=True)]
+
+    def from_raw(self, raw: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+        """Raw values of each output, (..., targets of that output), as (..., targets)."""
+        if len(raw) == 1:
+            return self.outputs[0](raw[0])
+        return np.concatenate([f(y) for f, y in zip(self.outputs, raw, strict=True)], axis=-1)
+
+
+def _columns(ports: Sequence[Port]) -> list[slice]:
+    ends = np.cumsum([0, *(len(port.channels) for port in ports)]).tolist()
+    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
 
 
 def _applied(port: Port) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -12,13 +11,38 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgelstm.artifact import Artifact
-from edgelstm.backends import RUNTIME_PACKAGES, Graph, open_graph
-from edgelstm.errors import BackendError, ConfigurationError
+from edgelstm.backends import RUNTIME_PACKAGES, Graph, Wiring, open_graph
+from edgelstm.direct import Step, closer_look, direct_step
+from edgelstm.errors import (
+    BackendError,
+    ConfigurationError,
+    ReadingError,
+)
+from edgelstm.golden import GoldenCheck, check_golden
 from edgelstm.manifest import Manifest
-from edgelstm.scaling import InputScaling, OutputScaling
-from edgelstm.windows import ANOTHER_MODEL, Windows
+from edgelstm.scaling import Units
+from edgelstm.state import State, StateLayout
+from edgelstm.windows import Windows
+
+INVALID_POLICIES = ("hold", "skip", "raise")
+"""What becomes of a reading with a value that is not finite; see `Session`."""
 
 _CLOSED = "This session is closed; load the artifact again."
+
+
+@dataclass
+class SessionCounters:
+    """What became of readings with values that are not finite.
+
+    Attributes:
+        held: steps in which earlier values stood in.
+        skipped: readings that were not stepped.
+        resets: how often the states were reset because of too many in a row.
+    """
+
+    held: int = 0
+    skipped: int = 0
+    resets: int = 0
 
 
 class Session:
@@ -29,15 +53,27 @@ class Session:
     quantisation, so nothing is rounded a second time. A window artifact remembers its last
     readings, and runs when they fill its window, then every `hop` readings.
 
+    A value that is not finite (NaN, infinite) would spoil the states for ever. What becomes of a
+    reading that has one is for `invalid` to say:
+
+    - "hold": the channel's last good value stands in. After `hold_limit` such readings in a row
+      the states are reset, and until a good reading comes none is stepped;
+    - "skip": the reading is not stepped;
+    - "raise": `ReadingError`, and nothing has happened.
+
     Args:
         artifact: a checked artifact, see `Artifact.read`.
         backend: a name from `edgelstm.backends.BACKENDS`.
         threads: threads the interpreter may use.
-        graph: the artifact's graph, loaded already, to be used instead of a backend.
+        invalid: a name from `INVALID_POLICIES`.
+        hold_limit: see above; 0 or more.
+        graph: the artifact's graph, loaded already, to be used instead of a backend; the session
+            closes it.
 
     Raises:
         MissingDependencyError: no backend is installed.
         BackendError: the backend cannot run the model, or would compute it wrongly.
+        ConfigurationError: there is no such policy, or the limit is negative.
     """
 
     def __init__(
@@ -46,26 +82,41 @@ class Session:
         *,
         backend: str = "auto",
         threads: int = 1,
+        invalid: str = "hold",
+        hold_limit: int = 10,
         graph: Graph | None = None,
     ) -> None:
+        check_policy(invalid, hold_limit)
         self.artifact = artifact
+        self.counters = SessionCounters()
         manifest = artifact.manifest
-        self._graph: Graph = graph or open_graph(artifact.flatbuffer, backend, threads)
-        _require_right_numbers(manifest, self._graph.backend)
-        self._pairs = [(pair.output.name, pair.input.name) for pair in manifest.states]
-        self._states = [pair.input for pair in manifest.states]
-        self._inputs = [port.tensor.name for port in manifest.inputs]
+        self._units = Units(manifest)
+        self._layout = StateLayout(manifest)
+        self._inputs = [port.tensor for port in manifest.inputs]
         self._outputs = [port.tensor.name for port in manifest.outputs]
-        self._scale_inputs = [InputScaling(port) for port in manifest.inputs]
-        self._scale_outputs = [OutputScaling(port) for port in manifest.outputs]
         self._shape = (len(manifest.channels),)
-        self._columns = _columns([port.channels for port in manifest.inputs])
-        self._windows: Windows | _Closed | None = (
+        self._invalid, self._hold_limit = invalid, hold_limit
+        self._windows = (
             Windows(manifest.inputs, manifest.window, manifest.hop) if manifest.window else None
         )
-        self._initial: dict[str, NDArray[Any]] = {}
-        self._fresh = True
+        self._graph: Graph | _Closed = graph or open_graph(
+            artifact.cpu or artifact.flatbuffer, Wiring.of(manifest), backend, threads
+        )
+        require_right_numbers(manifest, self._graph)
+        # The direct way is open from a good reading to the next that needs a closer look. While
+        # it is, the last reading is in the graph's memory; otherwise it is here.
+        self._open_way = self._find_direct_way()
+        self._direct: Step = closer_look
+        self._last: list[NDArray[Any]] | None = None
+        self._held = 0
         self.reset()
+
+    def _find_direct_way(self) -> Step:
+        bound = min(scaling.plain for scaling in self._units.inputs)
+        plain = bound > 0 and all(scaling.plain for scaling in self._units.outputs)
+        if plain and self._graph.memory and not self._windows:
+            return direct_step(self._graph.memory, bound) or closer_look
+        return closer_look
 
     @property
     def backend(self) -> str:
@@ -81,18 +132,19 @@ class Session:
 
         Returns:
             The outputs after this reading, shape (targets,), physical units, those of several
-            outputs one after the other. None where a window is not full, or not yet due again.
+            outputs one after the other. None where a window is not full, or not yet due again,
+            and for a reading that was skipped.
 
         Raises:
-            ConfigurationError: `x` has another shape, or a value is not finite. The states are
-                as before.
+            ReadingError: `x` has another shape, is not of numbers, or has a token that is none; or
+                a value is not finite, and the policy is "raise". Nothing has happened.
+            BackendError: the runtime failed. The states are as before; a window keeps the reading.
         """
-        raw = self.step_raw(self.to_raw(np.asarray(x, np.float64)))
-        if raw is None:
-            return None
-        if len(raw) == 1:
-            return self._scale_outputs[0](raw[0])
-        return np.concatenate([f(y) for f, y in zip(self._scale_outputs, raw, strict=True)])
+        y = self._direct(x)
+        if y is not None:
+            return y
+        raw = self._take(self._reading(x, self._shape, "A reading"))
+        return None if raw is None else self._units.from_raw(raw)
 
     def step_named(self, x: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]] | None:
         """Like `step`, for models of several inputs or outputs.
@@ -104,26 +156,27 @@ class Session:
             The values of each output by its name; None where `step` gives None.
 
         Raises:
-            ConfigurationError: an input is missing or unknown, or as for `step`.
+            ReadingError: an input is missing or unknown, or as for `step`.
+            BackendError: as for `step`.
         """
-        if x.keys() != set(self._inputs):
-            raise ConfigurationError(
-                f"This model has the inputs {', '.join(self._inputs)}, and was given "
+        names = [tensor.name for tensor in self._inputs]
+        if x.keys() != set(names):
+            raise ReadingError(
+                f"This model has the inputs {', '.join(names)}, and was given "
                 f"{', '.join(map(repr, x)) or 'none'}."
             )
-        parts = [np.atleast_1d(np.asarray(x[name], np.float64)) for name in self._inputs]
-        for name, part, columns in zip(self._inputs, parts, self._columns, strict=True):
+        parts = []
+        for name, columns in zip(names, self._units.columns, strict=True):
             shape = (columns.stop - columns.start,)
-            if part.shape != shape:
-                raise ConfigurationError(
-                    f"A reading of {name} has the shape {part.shape}; this model takes {shape}."
-                )
-        raw = self.step_raw(self.to_raw(np.concatenate(parts)))
+            value = x[name]
+            if shape == (1,) and np.isscalar(value):
+                value = np.array([value])
+            parts.append(self._reading(value, shape, f"A reading of {name}"))
+        raw = self._take(np.concatenate(parts))
         if raw is None:
             return None
-        return {
-            name: f(y) for name, f, y in zip(self._outputs, self._scale_outputs, raw, strict=True)
-        }
+        scaled = zip(self._outputs, self._units.outputs, raw, strict=True)
+        return {name: f(y) for name, f, y in scaled}
 
     def step_raw(self, x: Sequence[NDArray[Any]]) -> list[NDArray[Any]] | None:
         """Runs one step on the graph's own values: raw (quantised) in, raw out.
@@ -132,89 +185,159 @@ class Session:
             x: for each input an array of shape (channels,), of the tensor's dtype.
 
         Returns:
-            For each output an array of shape (targets,), of the tensor's dtype; None where `step`
-            gives None.
-        """
-        graph = self._graph
-        if self._windows:
-            if not self._windows.push(x):
-                return None
-            x = self._windows.arrays
-        if self._fresh:
-            self._fresh = False
-        else:
-            for output, name in self._pairs:
-                graph.carry(output, name)
-        for name, value in zip(self._inputs, x, strict=True):
-            graph.write(name, value)
-        graph.invoke()
-        return [graph.read(name).reshape(-1) for name in self._outputs]
+            For each output an array of shape (targets,), of the tensor's dtype; None where a window
+            is not full, or not yet due again.
 
-    def to_raw(self, x: NDArray[np.float64]) -> list[NDArray[Any]]:
+        Raises:
+            ReadingError: an array is missing, or of another dtype or shape, or a value is not
+                finite, whatever the policy. Nothing has happened.
+            BackendError: as for `step`.
+        """
+        if len(x) != len(self._inputs):
+            raise ReadingError(
+                f"A raw reading has {len(x)} arrays; this model takes {len(self._inputs)}."
+            )
+        for value, tensor, columns in zip(x, self._inputs, self._units.columns, strict=True):
+            shape = (columns.stop - columns.start,)
+            if value.dtype != tensor.dtype or value.shape != shape:
+                raise ReadingError(
+                    f"A raw reading of {tensor.name} is {value.dtype} {value.shape}; this model "
+                    f"takes {tensor.dtype} {shape}."
+                )
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ReadingError(f"A raw reading of {tensor.name} is not finite.")
+        return self._run(list(x))
+
+    def to_raw(self, x: ArrayLike) -> list[NDArray[Any]]:
         """One reading, (channels,), physical units, as the graph's own values for each input.
 
         Raises:
-            ConfigurationError: `x` has another shape, or a value is not finite.
+            ReadingError: as for `step`, and when a value is not finite, whatever the policy.
         """
-        if x.shape != self._shape:
-            raise ConfigurationError(
-                f"A reading has the shape {x.shape}; this model takes {self._shape}."
-            )
-        if not np.isfinite(x).all():
-            raise ConfigurationError(f"A reading has a value that is not finite: {x.tolist()}.")
-        return [f(x[part]) for f, part in zip(self._scale_inputs, self._columns, strict=True)]
+        values = self._reading(x, self._shape, "A reading")
+        if not np.isfinite(values).all():
+            raise _not_finite(values)
+        return self._units.to_raw(values)
+
+    def warm_up(self, xs: Iterable[ArrayLike]) -> NDArray[np.float64] | None:
+        """Steps readings for the sake of the states, such as the last ones before a restart.
+
+        Args:
+            xs: readings in time order, each as `step` takes them.
+
+        Returns:
+            What the last one gave.
+
+        Raises:
+            ReadingError, BackendError: as for `step`; those before it have been stepped.
+        """
+        y = None
+        for x in xs:
+            y = self.step(x)
+        return y
+
+    def _reading(self, x: ArrayLike, shape: tuple[int, ...], what: str) -> NDArray[np.float64]:
+        try:
+            values = np.asarray(x)
+        except ValueError:  # rows of several lengths
+            values = np.empty(0, object)
+        if values.dtype.kind not in "fiub":
+            raise ReadingError(f"{what} has to be {shape[0]} numbers, and is {_short(x)}.")
+        if values.shape != shape:
+            raise ReadingError(f"{what} has the shape {values.shape}; this model takes {shape}.")
+        return values.astype(np.float64, copy=False)
+
+    def _take(self, values: NDArray[np.float64]) -> list[NDArray[Any]] | None:
+        """One step from physical units, (channels,), to raw outputs, by the policy."""
+        finite = np.isfinite(values)
+        if finite.all():
+            return self._run(self._units.to_raw(values))
+        if self._invalid == "raise":
+            raise _not_finite(values)
+        raw = self._stand_in(values, finite) if self._invalid == "hold" else None
+        if raw is None:
+            self.counters.skipped += 1
+            return None
+        held = self._held + 1
+        outputs = self._run(raw)
+        self._direct, self._held = closer_look, held
+        self.counters.held += 1
+        return outputs
+
+    def _stand_in(
+        self, values: NDArray[np.float64], finite: NDArray[np.bool_]
+    ) -> list[NDArray[Any]] | None:
+        """The raw reading with the last good values where it has none; None if none may be had."""
+        last = self._last_reading()
+        if last is None:
+            return None
+        if self._held >= self._hold_limit:
+            self.reset()
+            self.counters.resets += 1
+            return None
+        raw = self._units.to_raw(np.where(finite, values, 0))
+        for new, old, columns in zip(raw, last, self._units.columns, strict=True):
+            np.copyto(new, old, where=~finite[columns])
+        return raw
+
+    def _last_reading(self) -> list[NDArray[Any]] | None:
+        if self._direct is closer_look:
+            return self._last
+        return [value.reshape(-1) for value in self._graph.inputs]
+
+    def _run(self, raw: list[NDArray[Any]]) -> list[NDArray[Any]] | None:
+        """One step on a raw reading, (channels,) for each input, that has all its values."""
+        inputs: Sequence[NDArray[Any]] = raw
+        if self._windows:
+            due = self._windows.push(raw)
+            inputs = self._windows.arrays
+        outputs = None
+        if not self._windows or due:
+            outputs = [y.reshape(-1) for y in self._graph.run(inputs)]
+        self._last, self._held = raw, 0
+        self._direct = self._open_way
+        return outputs
 
     def reset(self) -> None:
         """Sets every state to zero and empties the window, as at the start."""
-        zero = {
-            s.name: np.full(s.shape, s.zero_point, s.dtype)  # the raw value that stands for 0
-            for s in self._states
-        }
-        self.state = zero | (self._windows.empty() if self._windows else {})
+        kept = self._layout.zero() | (self._windows.empty() if self._windows else {})
+        self.state = State(kept, self.artifact.manifest.sha256, None, 0)
 
     @property
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What is remembered after the last step, by name: a copy, which can be set again later.
+    def state(self) -> State:
+        """What is remembered after the last step: a copy, which can be set again later.
 
-        The raw states of a stream; of a window the raw readings in it, and under "due" in how many
-        readings it runs.
+        Setting the state of another model raises `StateError` and changes nothing.
         """
-        if self._windows:
-            return self._windows.state
-        if self._fresh:
-            return {name: value.copy() for name, value in self._initial.items()}
-        return {
-            name: self._graph.read(output).reshape(spec.shape)
-            for (output, name), spec in zip(self._pairs, self._states, strict=True)
-        }
+        window = self._windows.state if self._windows else {}
+        return self._layout.pack(self._graph.states, window, self._last_reading(), self._held)
 
     @state.setter
-    def state(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def state(self, state: State) -> None:
+        states, last = self._layout.unpack(state)
         if self._windows:
-            self._windows.state = dict(state)
-            return
-        if state.keys() != {s.name for s in self._states} or any(
-            state[s.name].shape != s.shape or state[s.name].dtype != s.dtype for s in self._states
-        ):
-            raise ConfigurationError(ANOTHER_MODEL)
-        self._initial = {name: value.copy() for name, value in state.items()}
-        for name, value in self._initial.items():
-            self._graph.write(name, value)
-        self._fresh = True  # the next step starts from the inputs as they are now
+            self._windows.state = state
+        self._graph.states = states
+        self._last, self._held = last, state.held
+        self._direct = closer_look
 
     def replay(self, readings: NDArray[np.floating[Any]]) -> list[NDArray[Any]]:
         """Steps readings from zero states; the states are as before afterwards.
 
         Args:
-            readings: physical units, (steps, channels).
+            readings: physical units, (steps, channels), finite.
 
         Returns:
             The raw outputs of every run, each (targets,), of the output tensors' dtype.
+
+        Raises:
+            ReadingError: a value is not finite.
+            BackendError: as for `step`.
         """
         before = self.state
         self.reset()
         try:
-            runs = (self.step_raw(self.to_raw(x.astype(np.float64))) for x in readings)
+            runs = (self.step_raw(self.to_raw(x)) for x in readings)
             return [np.concatenate(raw) for raw in runs if raw is not None]
         finally:
             self.state = before
@@ -226,16 +349,18 @@ class Session:
             The first run whose output differs by more than the manifest's tolerance; None when
             all hold.
         """
-        golden = self.artifact.golden
-        tolerance = np.array(self.artifact.manifest.golden_tolerance)
-        for i, (raw, y) in enumerate(zip(self.replay(golden.x), golden.y, strict=True)):
-            if not (np.abs(raw.astype(np.float64) - y) <= tolerance).all():  # NaN is neither
-                return i
-        return None
+        first = self.check().first
+        return first.run if first else None
+
+    def check(self) -> GoldenCheck:
+        """Like `verify`, and says how far the outputs are from the golden vectors."""
+        return check_golden(self.artifact, self.replay(self.artifact.golden.x))
 
     def close(self) -> None:
         """Lets go of the interpreter; may be called twice. The session cannot be used again."""
-        self._graph = self._windows = _Closed()
+        self._graph.close()
+        self._graph, self._windows = _Closed(), None
+        self._direct = self._open_way = closer_look
 
     def __enter__(self) -> Session:
         return self
@@ -249,46 +374,67 @@ class Session:
         self.close()
 
 
-def _columns(groups: Sequence[Sequence[Any]]) -> list[slice]:
-    """Where the channels of each input lie in a reading."""
-    ends = np.cumsum([0, *map(len, groups)]).tolist()
-    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+def check_policy(invalid: str, hold_limit: int) -> None:
+    """Refuses a policy for invalid readings that makes no sense, with a ConfigurationError."""
+    if invalid not in INVALID_POLICIES:
+        known = ", ".join(INVALID_POLICIES)
+        raise ConfigurationError(f"No policy is called {invalid!r}; try {known}.")
+    if hold_limit < 0:
+        raise ConfigurationError(f"The hold limit is {hold_limit}; take 0 or more.")
 
 
-def _require_right_numbers(manifest: Manifest, backend: str) -> None:
-    """Refuses a runtime that would load the model and compute it wrongly."""
-    package = RUNTIME_PACKAGES.get(backend)
-    if package and package not in manifest.runtimes:
+def require_right_numbers(manifest: Manifest, graph: Graph) -> None:
+    """Refuses a runtime that would load the model and compute it wrongly.
+
+    Raises:
+        BackendError: the manifest does not name the runtime, or only a later release of it.
+    """
+    package = RUNTIME_PACKAGES.get(graph.backend)
+    if package is None or manifest.plain:
+        return
+    if package not in manifest.runtimes:
         known = ", ".join(f"{name} {version}" for name, version in manifest.runtimes.items())
         raise BackendError(
             f"{package} loads this model ({manifest.recipe}) but computes it wrongly; run it with "
             f"{known or 'another runtime'}, or convert it with --runtime {package}."
         )
+    lowest = manifest.runtimes[package]
+    if graph.release and _release(graph.release) < _release(lowest):
+        raise BackendError(
+            f"This model ({manifest.recipe}) needs {package} {lowest} or later, and "
+            f"{graph.release} is installed; run: pip install '{package}>={lowest}'"
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers that a version starts with."""
+    numbers = []
+    for part in version.split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def _not_finite(values: NDArray[np.float64]) -> ReadingError:
+    return ReadingError(f"A reading has a value that is not finite: {values.tolist()}.")
+
+
+def _short(x: object) -> str:
+    text = repr(x)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class _Closed:
-    """Stands in for the graph and the windows of a closed session."""
+    """Stands in for the graph of a closed session."""
 
     backend = "closed"
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
     def __getattr__(self, name: str) -> Any:
         raise ConfigurationError(_CLOSED)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise ConfigurationError(_CLOSED)
-
-
-def load(path: str | Path, *, backend: str = "auto", threads: int = 1) -> Session:
-    """Opens an artifact for stepping.
-
-    Args:
-        path: a file made by `edgelstm quantize`.
-        backend: "auto", "litert", "tflite-runtime" or "tensorflow".
-        threads: threads the interpreter may use.
-
-    Raises:
-        ArtifactError: the file is no artifact or is damaged.
-        MissingDependencyError: no backend is installed.
-        BackendError: the backend cannot run the model.
-    """
-    return Session(Artifact.read(path), backend=backend, threads=threads)

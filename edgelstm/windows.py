@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelstm.errors import ConfigurationError
+from edgelstm.errors import StateError
 from edgelstm.manifest import Port
+from edgelstm.state import ANOTHER_MODEL
 
-ANOTHER_MODEL = "This state belongs to another model."
 _DUE = "due"
 
 
@@ -22,12 +22,19 @@ class Windows:
         ports: the inputs.
         length: readings in a window.
         hop: readings from one run to the next.
+        arrays: where the windows are kept; by default they have memory of their own.
     """
 
-    def __init__(self, ports: Sequence[Port], length: int, hop: int) -> None:
+    def __init__(
+        self,
+        ports: Sequence[Port],
+        length: int,
+        hop: int,
+        arrays: Sequence[NDArray[Any]] | None = None,
+    ) -> None:
         self._length, self._hop = length, hop
         self._names = [port.tensor.name for port in ports]
-        self.arrays = [np.zeros(port.tensor.shape, port.tensor.dtype) for port in ports]
+        self.arrays = arrays or [np.zeros(port.tensor.shape, port.tensor.dtype) for port in ports]
         """The windows as the graph takes them, (1, length, channels), oldest reading first.
 
         Of tokens (1, length). What lies before the first reading is of no meaning.
@@ -66,7 +73,7 @@ class Windows:
     @state.setter
     def state(self, state: Mapping[str, NDArray[Any]]) -> None:
         if state.keys() != {*self._names, _DUE}:
-            raise ConfigurationError(ANOTHER_MODEL)
+            raise StateError(ANOTHER_MODEL)
         kept = [state[name] for name in self._names]
         filled, due = len(kept[0]), int(state[_DUE])
         fits = all(
@@ -78,7 +85,7 @@ class Windows:
         else:
             fits = fits and filled == self._length and 0 < due <= self._hop
         if not fits:
-            raise ConfigurationError(ANOTHER_MODEL)
+            raise StateError(ANOTHER_MODEL)
         for value, array in zip(kept, self.arrays, strict=True):
             array[0, self._length - filled :] = value
         self._filled, self._due = filled, due

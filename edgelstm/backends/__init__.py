@@ -10,37 +10,16 @@ import importlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import ModuleType
 
-from numpy.typing import NDArray
-
+from edgelstm.backends.graph import Delegate, Graph, Wiring
 from edgelstm.errors import (
     BackendError,
     ConfigurationError,
+    DelegateError,
     MissingDependencyError,
     UnfitRuntimeError,
 )
-
-
-class Graph(Protocol):
-    """A loaded step graph. Tensors are addressed by their names in the signature.
-
-    Raw values go in and come out: int8 tensors hold quantised values.
-    """
-
-    backend: str
-
-    def write(self, name: str, value: NDArray[Any]) -> None:
-        """Copies a value into an input tensor."""
-
-    def read(self, name: str) -> NDArray[Any]:
-        """Returns a copy of an output tensor."""
-
-    def carry(self, output: str, input: str) -> None:  # noqa: A002  # the word of the field
-        """Copies an output tensor into an input tensor of the same type, as it is."""
-
-    def invoke(self) -> None:
-        """Runs the graph once."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +38,46 @@ _REGISTRY: Mapping[str, _Entry] = {
     "tensorflow": _Entry("edgelstm.backends.tensorflow", "TensorflowGraph", "tensorflow"),
 }
 
+__all__ = [
+    "BACKENDS",
+    "RUNTIME_PACKAGES",
+    "Delegate",
+    "Graph",
+    "Wiring",
+    "backend_module",
+    "open_graph",
+]
+
 BACKENDS = ("auto", *_REGISTRY)
 
 RUNTIME_PACKAGES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
 """Backend -> the package whose releases a manifest names."""
 
 
-def open_graph(flatbuffer: bytes, backend: str = "auto", threads: int = 1) -> Graph:
+def open_graph(
+    flatbuffer: bytes,
+    wiring: Wiring,
+    backend: str = "auto",
+    threads: int = 1,
+    *,
+    batch: int = 1,
+    delegate: Delegate | None = None,
+) -> Graph:
     """Loads a TFLite model into a backend.
 
     Args:
         flatbuffer: the model.
+        wiring: its tensors.
         backend: a name from `BACKENDS`; "auto" takes the first that is installed.
         threads: threads the interpreter may use; one is best for small recurrent models.
+        batch: how many steps side by side one run takes.
+        delegate: what the backend hands operations to, in this process.
 
     Raises:
         ConfigurationError: there is no backend of that name.
         MissingDependencyError: the backend, or with "auto" any backend, is not installed.
         UnfitRuntimeError: it is installed, but not with what it needs.
+        DelegateError: the delegate cannot be loaded, or refuses the model.
         BackendError: the backend cannot run this model.
     """
     if backend not in BACKENDS:
@@ -84,14 +85,20 @@ def open_graph(flatbuffer: bytes, backend: str = "auto", threads: int = 1) -> Gr
     reasons: list[Exception] = []
     for name in _REGISTRY if backend == "auto" else (backend,):
         entry = _REGISTRY[name]
-        cls = getattr(importlib.import_module(entry.module), entry.cls)
+        module = backend_module(name)
+        cls = getattr(module, entry.cls)
         try:
-            graph: Graph = cls(flatbuffer, threads)
+            delegates = [_load_delegate(module, delegate)] if delegate else []
+            graph: Graph = cls(flatbuffer, wiring, threads, batch=batch, delegates=delegates)
         except (ImportError, UnfitRuntimeError) as error:
             reasons.append(error)
             continue
+        except BackendError:
+            raise
         except (ValueError, RuntimeError) as error:
-            raise BackendError(f"The backend {name} cannot run this model: {error}") from error
+            kind = DelegateError if delegate else BackendError
+            by = f" with {delegate.library}" if delegate else ""
+            raise kind(f"The backend {name} cannot run this model{by}: {error}") from error
         return graph
     # A runtime that is there and does not fit is closer to working than one that is not there.
     for reason in reasons:
@@ -102,6 +109,18 @@ def open_graph(flatbuffer: bytes, backend: str = "auto", threads: int = 1) -> Gr
     raise MissingDependencyError(
         f"{what} installed for this Python; run: pip install {_REGISTRY[wanted].requirement}"
     ) from reasons[0]
+
+
+def _load_delegate(module: ModuleType, delegate: Delegate) -> object:
+    try:
+        return module.load_delegate(delegate.library, dict(delegate.options))
+    except (OSError, ValueError) as error:
+        raise DelegateError(f"The delegate {delegate.library} cannot be loaded: {error}") from error
+
+
+def backend_module(backend: str) -> ModuleType:
+    """The module of a backend: its graph class, and `load_delegate`."""
+    return importlib.import_module(_REGISTRY[backend].module)
 
 
 def _usual_backend() -> str:

@@ -9,14 +9,24 @@ from edgelstm.backends.interpreter import InterpreterGraph
 
 
 class TensorflowGraph(InterpreterGraph):
-    """A step graph in TensorFlow's TFLite interpreter."""
+    """A graph in TensorFlow's TFLite interpreter."""
 
     backend = "tensorflow"
 
-    def _interpreter(self, flatbuffer: bytes, threads: int) -> Any:
+    def _open(self, flatbuffer: bytes, threads: int, delegates: list[Any]) -> Any:
         import tensorflow as tf
 
+        self.release = getattr(tf, "__version__", "")
         with warnings.catch_warnings():
             # It announces its own removal in favour of ai-edge-litert at every use.
             warnings.simplefilter("ignore")
-            return tf.lite.Interpreter(model_content=flatbuffer, num_threads=threads)
+            return tf.lite.Interpreter(
+                model_content=flatbuffer, num_threads=threads, experimental_delegates=delegates
+            )
+
+
+def load_delegate(library: str, options: dict[str, str]) -> Any:
+    """Loads a delegate. Raises ValueError when it says no, OSError when there is no library."""
+    import tensorflow as tf
+
+    return tf.lite.experimental.load_delegate(library, options)

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgelstm.commands.console import quiet_runtime
-from edgelstm.errors import ArtifactError, ConfigurationError
+from edgelstm.errors import ConfigurationError
 from edgelstm.latency import LatencyHistogram
+from edgelstm.loading import load
 from edgelstm.manifest import Manifest
 from edgelstm.pipeline import Pipeline, Verdict
 from edgelstm.reading import Reading
-from edgelstm.session import Session, load
+from edgelstm.session import Session
 
 
 def open_verified(artifact: Path, backend: str = "auto") -> Session:
@@ -25,13 +26,7 @@ def open_verified(artifact: Path, backend: str = "auto") -> Session:
         BackendError: the backend cannot run the model.
     """
     with quiet_runtime():
-        session = load(artifact, backend=backend)
-    if (step := session.verify()) is not None:
-        raise ArtifactError(
-            f"{artifact} does not give its golden vectors on this machine (first at step {step}): "
-            f"the runtime {session.backend} computes something else."
-        )
-    return session
+        return load(artifact, backend=backend, verify=True)
 
 
 def in_model_order(

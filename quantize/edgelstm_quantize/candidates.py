@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelstm.artifact import Artifact, Golden
+from edgelstm.backends import Wiring
 from edgelstm.errors import ConversionError, RecordingError
 from edgelstm.manifest import Fidelity, Manifest
 from edgelstm.recording import Recording
@@ -224,7 +225,7 @@ class Candidates:
         Twice as much as the plain kernels differ from those of XNNPACK, over the golden steps:
         both are right, and round differently (docs/decisions/0005).
         """
-        graph = PlainKernels(draft.flatbuffer, 1)
+        graph = PlainKernels(draft.flatbuffer, Wiring.of(draft.manifest), 1)
         with Session(draft, graph=graph) as session:
             other = np.array(session.replay(golden.x), np.float64)
         difference = 2 * np.abs(other - golden.y).max(axis=0)

@@ -380,5 +380,8 @@ def _compile(
     except ConversionError as error:  # the artifact for the CPU is good all the same
         remarks.append(str(error))
         return None, None
-    manifest = describe_file(artifact.manifest, done.flatbuffer)
-    return dataclasses.replace(artifact, manifest=manifest, flatbuffer=done.flatbuffer), done
+    manifest = dataclasses.replace(
+        describe_file(artifact.manifest, done.flatbuffer), cpu_sha256=artifact.manifest.sha256
+    )
+    # It carries the model for the CPU, to go on with when the stick fails.
+    return Artifact(manifest, done.flatbuffer, artifact.golden, cpu=artifact.flatbuffer), done

@@ -17,6 +17,7 @@ import edgelstm
 from edgelstm.errors import ModelError
 from edgelstm.manifest import (
     SCHEMA_VERSION,
+    SIGNATURE,
     Channel,
     Fidelity,
     Manifest,
@@ -68,6 +69,8 @@ def describe(
         name=purpose.name,
         sha256="",
         flatbuffer_bytes=0,
+        cpu_sha256=None,
+        signature=SIGNATURE,
         mode="window" if purpose.window else "stream",
         window=purpose.window,
         hop=purpose.hop,

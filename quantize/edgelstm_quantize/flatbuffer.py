@@ -32,8 +32,16 @@ def operator_name(tree: Any, operator: Any) -> str:
     return str(flatbuffer_utils.opcode_to_name(tree, operator.opcodeIndex))
 
 
+# What edgelstm writes into a model's description. A plain TFLite file that says this is an artifact
+# that lost its manifest.
+MARK = "edgelstm step graph"
+
+
 def canonical(model: bytes) -> bytes:
-    """Gives every FULLY_CONNECTED a bias: some kernels and compilers want one."""
+    """Gives every FULLY_CONNECTED a bias: some kernels and compilers want one.
+
+    Tensors are numbered as `_states_first` has them, and the model is marked as one of edgelstm's.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     tree = read(model)
@@ -58,7 +66,46 @@ def canonical(model: bytes) -> bytes:
                 graph.tensors.append(bias)
                 zeros[units] = len(graph.tensors) - 1
             operator.inputs = np.array([*inputs[:2], zeros[units]], np.int32)
+    _states_first(tree)
+    tree.description = MARK.encode()
     return pack(tree)
+
+
+def _states_first(tree: Any) -> None:
+    """Numbers the states that go in first, and those that come out next, in the same order.
+
+    Runtimes lay tensors of one size out in the order of their numbers. So the states lie side by
+    side on both sides, and a session carries all of them over in one copy.
+    """
+    for signature in tree.signatureDefs or []:
+        ins, outs = (
+            {t.name: int(t.tensorIndex) for t in part}
+            for part in (signature.inputs, signature.outputs)
+        )
+        pairs = [(i, outs[b"next_" + name]) for name, i in ins.items() if b"next_" + name in outs]
+        graph = tree.subgraphs[signature.subgraphIndex]
+        # Largest first: a runtime may sort by size, and keeps the order of equals.
+        pairs.sort(key=lambda pair: -int(np.prod(graph.tensors[pair[0]].shape)))
+        first = list(dict.fromkeys([i for i, _ in pairs] + [o for _, o in pairs]))
+        rest = [i for i in range(len(graph.tensors)) if i not in first]
+        _renumber(graph, signature, first + rest)
+
+
+def _renumber(graph: Any, signature: Any, order: list[int]) -> None:
+    new = {old: i for i, old in enumerate(order)} | {-1: -1}  # -1: an input that is left out
+
+    def renumbered(indices: Any) -> NDArray[np.int32]:
+        return np.array([new[int(i)] for i in indices], np.int32)
+
+    graph.tensors = [graph.tensors[i] for i in order]
+    graph.inputs, graph.outputs = renumbered(graph.inputs), renumbered(graph.outputs)
+    for operator in graph.operators:
+        operator.inputs = renumbered(operator.inputs)
+        operator.outputs = renumbered(operator.outputs)
+        if operator.intermediates is not None:
+            operator.intermediates = renumbered(operator.intermediates)
+    for tensor in (*signature.inputs, *signature.outputs):
+        tensor.tensorIndex = new[tensor.tensorIndex]
 
 
 def mend(model: bytes) -> bytes:
@@ -79,6 +126,7 @@ def mend(model: bytes) -> bytes:
             for tensor in outputs:
                 if done is not None and not _quantized(tensor):
                     tensor.type, tensor.quantization = done.type, done.quantization
+    _states_first(tree)
     return pack(tree)
 
 

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelstm.backends import open_graph
+from edgelstm.backends import Wiring, open_graph
+from edgelstm.manifest import SIGNATURE
 from edgelstm_quantize.calibration import Calibration, Feed, Ranges
 from edgelstm_quantize.layer_graph import LayerGraph
 from edgelstm_quantize.quantization import QuantizedGraph
@@ -121,9 +122,12 @@ class Judge:
 
 def rollout(quantized: QuantizedGraph, feed: Feed) -> NDArray[np.float64]:
     """Steps a graph from zero states; gives its outputs side by side, (steps, targets)."""
-    graph = open_graph(quantized.flatbuffer, "litert")
-    for pair in quantized.states:
-        graph.write(pair.input.name, np.array(pair.input.zero_point, pair.input.dtype))
+    wiring = Wiring(quantized.inputs, quantized.outputs, quantized.states, SIGNATURE)
+    graph = open_graph(quantized.flatbuffer, wiring, "litert")
+    graph.states = [
+        np.full(pair.input.shape, pair.input.zero_point, pair.input.dtype)
+        for pair in quantized.states
+    ]
     inputs = []
     for spec in quantized.inputs:
         values = feed[spec.name]
@@ -131,15 +135,11 @@ def rollout(quantized: QuantizedGraph, feed: Feed) -> NDArray[np.float64]:
             limits = np.iinfo(spec.dtype)
             values = np.rint(values / spec.scale) + spec.zero_point
             values = np.clip(values, limits.min, limits.max)
-        inputs.append((spec.name, values.astype(spec.dtype)))
-    rows = []
-    for i in range(len(inputs[0][1])):
-        for name, values in inputs:
-            graph.write(name, values[i])
-        graph.invoke()
-        rows.append([graph.read(spec.name).reshape(-1) for spec in quantized.outputs])
-        for pair in quantized.states:
-            graph.carry(pair.output.name, pair.input.name)
+        inputs.append(values.astype(spec.dtype))
+    rows = [
+        [y.reshape(-1) for y in graph.run([values[i] for values in inputs])]
+        for i in range(len(inputs[0]))
+    ]
     outputs = []
     for k, spec in enumerate(quantized.outputs):
         y = np.array([row[k] for row in rows], np.float64)

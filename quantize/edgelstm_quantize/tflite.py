@@ -52,7 +52,7 @@ class PlainKernels(LiteRtGraph):
 
     backend = "litert-plain"
 
-    def _interpreter(self, flatbuffer: bytes, threads: int) -> Any:  # noqa: ARG002  # as its base
+    def _open(self, flatbuffer: bytes, threads: int, delegates: list[Any]) -> Any:  # noqa: ARG002  # as its base
         return open_reference(flatbuffer)
 
 
