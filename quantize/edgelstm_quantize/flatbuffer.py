@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelstm.flatbuffer import MARK
+
 
 def read(model: bytes) -> Any:
     """The flatbuffer as an object tree; buffers that lie outside it are brought in."""
@@ -30,11 +32,6 @@ def operator_name(tree: Any, operator: Any) -> str:
     from ai_edge_litert.tools import flatbuffer_utils
 
     return str(flatbuffer_utils.opcode_to_name(tree, operator.opcodeIndex))
-
-
-# What edgelstm writes into a model's description. A plain TFLite file that says this is an artifact
-# that lost its manifest.
-MARK = "edgelstm step graph"
 
 
 def canonical(model: bytes) -> bytes:
