@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
 from edgelstm.backends.graph import Delegate, Graph, Wiring
+from edgelstm.backends.refusals import explain
 from edgelstm.errors import (
     BackendError,
     ConfigurationError,
@@ -97,8 +99,7 @@ def open_graph(
             raise
         except (ValueError, RuntimeError) as error:
             kind = DelegateError if delegate else BackendError
-            by = f" with {delegate.library}" if delegate else ""
-            raise kind(f"The backend {name} cannot run this model{by}: {error}") from error
+            raise kind(explain(name, error)) from error
         return graph
     # A runtime that is there and does not fit is closer to working than one that is not there.
     for reason in reasons:
@@ -124,5 +125,7 @@ def backend_module(backend: str) -> ModuleType:
 
 
 def _usual_backend() -> str:
-    """The backend that has wheels for this machine."""
-    return "tflite-runtime" if platform.machine() in ("armv7l", "armv6l") else "litert"
+    """The backend that has wheels for this Python."""
+    # A 32-bit Raspberry Pi OS runs on a 64-bit kernel, which calls the machine aarch64.
+    narrow = platform.machine().startswith("arm") or sys.maxsize < 2**32
+    return "tflite-runtime" if narrow else "litert"

@@ -51,6 +51,31 @@ class Delegate:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class DelegateCounters:
+    """What ran where.
+
+    Attributes:
+        delegate_steps: steps that the delegate's process ran.
+        cpu_steps: steps that ran on the CPU, because it could not.
+        fallbacks: how often the delegate failed.
+        retries: how often it was started again, with success or without.
+        retry_delay: seconds between the last failure and the next try.
+        operations: operations of the graph; None where the runtime does not tell, or none was
+            loaded yet.
+        delegated_operations: how many of them the delegate took; None likewise. The others run
+            on the CPU of its process.
+    """
+
+    delegate_steps: int = 0
+    cpu_steps: int = 0
+    fallbacks: int = 0
+    retries: int = 0
+    retry_delay: float = 0.0
+    operations: int | None = None
+    delegated_operations: int | None = None
+
+
 @dataclass(frozen=True)
 class Memory:
     """Views into a graph's own memory, for the shortest way through it.

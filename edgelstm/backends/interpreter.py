@@ -53,6 +53,14 @@ class InterpreterGraph:
         delegates: Sequence[Any] = (),
     ) -> None:
         self._interpreter: Any = self._open(flatbuffer, threads, list(delegates))
+        self.nodes: Sequence[dict[str, Any]] = ()
+        """What the graph is made of, where a delegate took some of it and the runtime tells.
+
+        It is only to be seen now: when tensors are allocated the runtime hands what is left to its
+        own XNNPACK, whose nodes look like any delegate's.
+        """
+        if delegates and (details := getattr(self._interpreter, "_get_ops_details", None)):
+            self.nodes = details()
         found = self._interpreter.get_signature_list().get(wiring.signature)
         if found is None:
             raise BackendError(f"The model has no signature {wiring.signature!r}.")
@@ -64,17 +72,23 @@ class InterpreterGraph:
             raise BackendError("The inputs of the model are not those that its manifest names.")
         if batch != 1:
             for spec in ins:
+                _check(spec, details[spec.name], 1)
                 index = details[spec.name]["index"]
                 self._interpreter.resize_tensor_input(index, (batch, *spec.shape[1:]))
         self._interpreter.allocate_tensors()
         details = self._details(wiring.signature)  # the sizes are known only now
         for spec in (*ins, *outs):
             _check(spec, details.get(spec.name), batch)
+        for pair in pairs:
+            if (pair.input.shape, pair.input.dtype) != (pair.output.shape, pair.output.dtype):
+                raise BackendError(
+                    f"The state {pair.input.name!r} goes in and comes out in different forms."
+                )
         views = {s.name: self._interpreter.tensor(details[s.name]["index"]) for s in (*ins, *outs)}
         for spec in ins:
             views[spec.name]()[...] = spec.zero_point
         self.memory: Memory | None = None
-        self._invoke: Callable[[], None] = self._interpreter.invoke
+        self._invoke: Any = self._interpreter.invoke
         if inner := getattr(getattr(self._interpreter, "_interpreter", None), "Invoke", None):
             kept = _kept(views, inner)
             if kept:
@@ -83,12 +97,14 @@ class InterpreterGraph:
         self._outputs = [views[spec.name] for spec in wiring.outputs]
         self._states = [(views[pair.input.name], views[pair.output.name]) for pair in pairs]
         if self._invoke is inner:
-            self.memory = Memory(
-                [view() for view in self._inputs],
-                [view() for view in self._outputs],
-                _carries([(into(), out()) for into, out in self._states]),
-                inner,
-            )
+            carries = _carries([(into(), out()) for into, out in self._states])
+            if carries is not None:
+                self.memory = Memory(
+                    [view() for view in self._inputs],
+                    [view() for view in self._outputs],
+                    carries,
+                    inner,
+                )
 
     def _open(self, flatbuffer: bytes, threads: int, delegates: list[Any]) -> Any:
         """The interpreter; sets `release`."""
@@ -103,19 +119,23 @@ class InterpreterGraph:
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Graph.run`."""
+        if self._interpreter is None:
+            raise BackendError("This graph is closed.")
         for view, value in zip(self._inputs, inputs, strict=True):
             _write(view(), value)
         try:
             self._invoke()
         except RuntimeError as error:
             raise BackendError(f"The runtime {self.backend} failed at a step: {error}") from error
+        outputs = [view().copy() for view in self._outputs]
         if self.memory:
             for target, source in self.memory.carries:
                 target[:] = source
         else:
-            for state, following in self._states:
-                state()[...] = following()
-        return [view().copy() for view in self._outputs]
+            following = [out().copy() for _, out in self._states]
+            for (state, _), value in zip(self._states, following, strict=True):
+                state()[...] = value
+        return outputs
 
     @property
     def states(self) -> list[NDArray[Any]]:
@@ -136,17 +156,12 @@ class InterpreterGraph:
         """See `Graph.close`."""
         self._inputs, self._outputs, self._states = [], [], []
         self.memory = None
-        self._invoke = _closed
-        self._interpreter = None
+        self._invoke = self._interpreter = None
 
 
 def _write(into: NDArray[Any], value: NDArray[Any]) -> None:
     # A function of its own: the outer `invoke` refuses to run while a local name holds a view.
     into[...] = value.reshape(into.shape)
-
-
-def _closed() -> None:
-    raise BackendError("This graph is closed.")
 
 
 def _check(spec: TensorSpec, details: dict[str, Any] | None, batch: int) -> None:
@@ -181,11 +196,13 @@ def _address(array: NDArray[Any]) -> int:
 
 def _carries(
     states: Sequence[tuple[NDArray[Any], NDArray[Any]]],
-) -> list[tuple[memoryview, memoryview]]:
-    """Blocks of bytes to copy from the outputs to the inputs, as few as possible.
+) -> list[tuple[memoryview, memoryview]] | None:
+    """Blocks of bytes to copy from the outputs to the inputs, in this order, as few as possible.
 
     The converter numbers the states so that most runtimes lay them side by side, in the same order
-    on both sides: then it is one block.
+    on both sides: then it is one block. What comes out may be the very tensor by which another
+    state goes in (a delay line): it is read before it is overwritten. None where that cannot be,
+    because states change places.
     """
     blocks: list[tuple[NDArray[Any], NDArray[Any], int]] = []
     for into, out in sorted(states, key=lambda pair: _address(pair[0])):
@@ -195,7 +212,20 @@ def _carries(
                 blocks[-1] = start, source, size + into.nbytes
                 continue
         blocks.append((into, out, into.nbytes))
-    return [(_bytes(into, size), _bytes(out, size)) for into, out, size in blocks]
+    ordered = []
+    while blocks:
+        for i, (into, _, size) in enumerate(blocks):
+            others = blocks[:i] + blocks[i + 1 :]
+            if not any(_overlap(into, size, out, length) for _, out, length in others):
+                break
+        else:
+            return None
+        ordered.append(blocks.pop(i))
+    return [(_bytes(into, size), _bytes(out, size)) for into, out, size in ordered]
+
+
+def _overlap(a: NDArray[Any], size: int, b: NDArray[Any], length: int) -> bool:
+    return _address(a) < _address(b) + length and _address(b) < _address(a) + size
 
 
 def _bytes(first: NDArray[Any], size: int) -> memoryview:
