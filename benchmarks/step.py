@@ -1,84 +1,182 @@
-"""What one reading costs: `python benchmarks/step.py [ARTIFACT]`, medians and ratios of one run.
+"""What a step costs, beside its peers: `python benchmarks/step.py`, all of it in one run.
 
-Of a window artifact most readings run nothing when it hops; the median then is over all of them.
-Peers, interleaved with what is measured so that a noisy machine treats them alike: the bare
-`Invoke` of the same model, which nothing can beat, and one LSTM step of the same size in numpy.
+LSTM x 2 + Dense(3) of several sizes in int8-float, on one thread, fed a float64 reading at a time.
+All candidates of a size are timed in turns, slice by slice of a millisecond, so that a busy machine
+slows them alike. A figure is the median over all slices of a slice's mean; a ratio is one of two
+such figures of one run. The peers need `pip install -r benchmarks/requirements.txt`.
+
+ONNX Runtime is stepped in both ways that its Python interface has, and the bars are held against
+the faster one. Exits with 1 when a bar falls short or was not measured.
 """
 
 from __future__ import annotations
 
+import argparse
+import gc
+import itertools
+import os
 import sys
-import time
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy, too, gets one thread
+
 import numpy as np
+from bars import Bar, print_bars
+from lstm_models import default_cache, lstm_artifact, recording
+from numpy.typing import NDArray
+from peers import fused_candidate, numpy_candidate, onnx_candidates
 
 import edgelstm
-from edgelstm.pipeline import Pipeline
-from edgelstm.reading import Reading
+from edgelstm.benchmark.lstm_stack import lstm_stack
+from edgelstm.benchmark.machine import cores, cpu_name
+from edgelstm.benchmark.runtime import PACKAGES, bare_interpreter, inner_invoke, version_of
+from edgelstm.benchmark.timing import Candidate, Timing, time_in_turns
+from edgelstm.errors import MissingDependencyError
 
-TINY = Path(__file__).parent.parent / "tests/data/tiny.tflite"
-ROUNDS, STEPS = 60, 200
+SIZES = (32, 128, 256)
+STREAMS = 64
+FASTER_THAN_ONNX = {32: 5.0, 128: 4.2, 256: 2.6}
+OVER_INVOKE = {32: 1.9, 256: 1.2}
+FASTER_THAN_FUSED = 7.0
+STREAM_STEPS = 2e6
+_SMALLEST = SIZES[0]  # where the fused operation and the streams are measured
+_STEP, _INVOKE, _MANY = "Session.step", "raw Invoke", f"Streams({STREAMS}).step"
+_ONNX_INT8, _FUSED = "ONNX Runtime int8", "fused int8"
+
+# Python keeps some memory of its own; a leak of one byte a step would be a million.
+_GROWTH_TRACED, _GROWTH_RESIDENT = 4096, 500_000
+_SETTLING_STEPS = 20_000
+
+Timings = dict[str, Timing]
 
 
-def main() -> None:
-    """Prints the table."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else TINY
+def measure(units: int, cache: Path, seconds: float) -> Timings:
+    """Times everything there is to time at one size."""
+    path = lstm_artifact(units, cache)
     session = edgelstm.load(path)
-    manifest = session.artifact.manifest
-    x = np.array([c.mean for c in manifest.channels])
-    raw = session.to_raw(x)
-    candidates: dict[str, Callable[[], object]] = {
-        "Invoke alone": session._graph.invoke,
-        "session.step_raw": lambda: session.step_raw(raw),
-        "session.step": lambda: session.step(x),
-    }
-    if manifest.detection:
-        pipeline = Pipeline(edgelstm.load(path))
-        readings = iter(
-            [Reading(i * manifest.sample_period, tuple(x), i) for i in range(ROUNDS * STEPS)]
+    artifact = session.artifact
+    stack = lstm_stack(artifact.manifest)
+    readings: list[NDArray[np.float64]] = list(recording().values)
+    invoke = inner_invoke(bare_interpreter(artifact.flatbuffer, session.backend))
+    candidates = [
+        Candidate(_INVOKE, invoke),
+        Candidate(_STEP, session.step, readings),
+        *_optional(lambda: onnx_candidates(stack, readings)),
+        numpy_candidate(stack, readings),
+    ]
+    if units == _SMALLEST:
+        candidates += _optional(lambda: [fused_candidate(stack, readings, session.backend)])
+        group = edgelstm.Streams(path, STREAMS)
+        rows = [
+            np.array([readings[(i + k) % len(readings)] for k in range(STREAMS)])
+            for i in range(len(readings))
+        ]
+        candidates.append(Candidate(_MANY, group.step, rows, STREAMS))
+    print(f"\n{stack} on {session.backend}")
+    timings = {timing.name: timing for timing in time_in_turns(candidates, seconds)}
+    _print(timings)
+    return timings
+
+
+def _optional(make: Callable[[], list[Candidate]]) -> list[Candidate]:
+    """What can be made; a peer that is not installed is named and left out."""
+    try:
+        return make()
+    except MissingDependencyError as error:
+        print(f"not measured: {error}", file=sys.stderr)
+        return []
+
+
+def _print(timings: Timings) -> None:
+    invoke, step = timings[_INVOKE], timings[_STEP]
+    width = max(map(len, timings))
+    print(
+        f"{'':<{width}} {'time':>11} {'p99':>11} {'steps/s':>11} "
+        f"{'/ Invoke':>9} {'/ step':>7} {'noise':>6}"
+    )
+    for name, timing in timings.items():
+        print(
+            f"{name:<{width}} {timing.mean_us:>8.2f} us {timing.p99_us:>8.2f} us "
+            f"{timing.steps_per_second:>11,.0f} {timing.ratio(invoke):>9.2f} "
+            f"{timing.ratio(step):>7.2f} {timing.spread:>6.0%}"
         )
-        candidates["pipeline.update"] = lambda: pipeline.update(next(readings))
-    if manifest.states:
-        units = max(pair.input.shape[-1] for pair in manifest.states)
-        candidates[f"numpy LSTM({units})"] = _numpy_lstm(len(x), units)
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(ROUNDS):
-        for name, call in candidates.items():
-            start = time.perf_counter_ns()
-            for _ in range(STEPS):
-                call()
-            times[name].append((time.perf_counter_ns() - start) / STEPS / 1000)
-    base = float(np.median(times["Invoke alone"]))
-    kept = f"{len(manifest.states)} states"
-    if manifest.window:
-        kept = f"window {manifest.window}, hop {manifest.hop}"
-    print(f"{path.name}: {manifest.recipe}, {session.backend}, {kept}")
-    print(f"{'':<20}{'median':>9}{'p99':>9}   ratio to Invoke")
-    for name, values in times.items():
-        median = float(np.median(values))
-        p99 = float(np.quantile(values, 0.99))
-        print(f"{name:<20}{median:>6.1f} us{p99:>6.1f} us{median / base:>9.1f}")
+    print(f"{invoke.rounds} rounds; noise: between the 10 % and the 90 % quantile of the slices")
 
 
-def _numpy_lstm(channels: int, units: int) -> Callable[[], object]:
-    rng = np.random.default_rng(0)
-    kernel = rng.normal(0, 0.1, (channels, 4 * units)).astype(np.float32)
-    recurrent = rng.normal(0, 0.1, (units, 4 * units)).astype(np.float32)
-    x, h, c = (np.zeros(n, np.float32) for n in (channels, units, units))
+def speed_bars(of_size: dict[int, Timings]) -> list[Bar]:
+    """The bars on speed, from the timings of each size."""
+    bars = []
+    for units, timings in of_size.items():
+        size, step = f"at 2 x {units}", timings[_STEP]
+        if units in FASTER_THAN_ONNX:
+            onnx = [t.ratio(step) for name, t in timings.items() if name.startswith(_ONNX_INT8)]
+            what = f"times as fast as ONNX Runtime's dynamic int8 {size}"
+            bars.append(Bar(what, min(onnx, default=None), FASTER_THAN_ONNX[units], True))
+        if units in OVER_INVOKE:
+            what = f"Session.step over raw Invoke {size}"
+            bars.append(Bar(what, step.ratio(timings[_INVOKE]), OVER_INVOKE[units], False))
+        if units == _SMALLEST:
+            fused = timings[_FUSED].ratio(step) if _FUSED in timings else None
+            what = f"times as fast as the fused operation {size}"
+            bars.append(Bar(what, fused, FASTER_THAN_FUSED, True))
+            what = f"steps a second of Streams({STREAMS}) on one core {size}"
+            figure = timings[_MANY].steps_per_second
+            bars.append(Bar(what, figure, STREAM_STEPS, True, "{:,.0f}"))
+    return bars
 
-    def sigmoid(z: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-z))
 
-    def step() -> None:
-        nonlocal h, c
-        i, f, g, o = np.split(x @ kernel + h @ recurrent, 4)
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        h = sigmoid(o) * np.tanh(c)
+def growth_bars(path: Path, steps: int) -> list[Bar]:
+    """The bars on memory: how much it grew over so many steps."""
+    session = edgelstm.load(path)
+    readings = list(recording().values)
 
-    return step
+    def run(count: int) -> None:
+        for x in itertools.islice(itertools.cycle(readings), count):
+            session.step(x)
+        gc.collect()
+
+    run(_SETTLING_STEPS)
+    before = _resident()
+    run(steps)
+    resident = _resident() - before
+    tracemalloc.start()
+    run(_SETTLING_STEPS)
+    before, _ = tracemalloc.get_traced_memory()
+    run(steps)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    over = f"over {steps:,} steps"
+    return [
+        Bar(f"bytes more in Python {over}", after - before, _GROWTH_TRACED, False, "{:,.0f}"),
+        Bar(f"bytes more resident {over}", resident, _GROWTH_RESIDENT, False, "{:,.0f}"),
+    ]
+
+
+def _resident() -> int:
+    """Bytes of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the tables and the bars; 1 when one falls short."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=list(SIZES))
+    parser.add_argument("--seconds", type=float, default=8.0, help="of timing at each size")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="to watch memory over")
+    parser.add_argument("--no-bars", action="store_true", help="exit with 0 whatever falls short")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="of the artifacts")
+    options = parser.parse_args(arguments)
+    found = {units: measure(units, options.cache, options.seconds) for units in options.sizes}
+    bars = speed_bars(found)
+    bars += growth_bars(lstm_artifact(_SMALLEST, options.cache), options.steps)
+    hold = print_bars(bars)
+    runtime = f"{PACKAGES['litert']} {version_of('litert')}"
+    print(f"\nMeasured with {runtime}, numpy {np.__version__} on {cpu_name()}, {cores()} cores.")
+    return 0 if options.no_bars else int(not hold)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
