@@ -7,14 +7,17 @@ from typing import Any
 import click
 
 import edgelstm
+from edgelstm.commands.bench import bench
 from edgelstm.commands.compare import compare
 from edgelstm.commands.demo import demo
 from edgelstm.commands.devices import devices
+from edgelstm.commands.doctor import doctor
 from edgelstm.commands.inspect import inspect
 from edgelstm.commands.quantize import quantize
 from edgelstm.commands.run import run
 from edgelstm.commands.simulate import simulate
 from edgelstm.commands.train import train
+from edgelstm.commands.verify import verify
 from edgelstm.errors import EdgelstmError
 
 
@@ -48,5 +51,19 @@ def main() -> None:
     """
 
 
-for _command in (demo, train, quantize, inspect, compare, run, simulate, devices):
+_COMMANDS = (
+    demo,
+    train,
+    quantize,
+    inspect,
+    compare,
+    verify,
+    bench,
+    run,
+    simulate,
+    devices,
+    doctor,
+)
+
+for _command in _COMMANDS:
     main.add_command(_command)

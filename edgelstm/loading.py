@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgelstm.artifact import Artifact
+from edgelstm.backends import Delegate, Graph, Wiring
+from edgelstm.backends.refusals import EDGE_TPU_OPERATION
 from edgelstm.errors import ArtifactError
+from edgelstm.plain import read_model
 from edgelstm.session import Session
 
 
 def load(
     path: str | Path,
     backend: str = "auto",
-    delegate: str | None = None,
+    delegate: str | Delegate | None = None,
     threads: int = 1,
     *,
     verify: bool = False,
@@ -22,11 +25,14 @@ def load(
     """Opens an artifact for stepping.
 
     Args:
-        path: a file made by `edgelstm quantize`.
+        path: a file made by `edgelstm quantize`, or a plain `.tflite` file whose signature names
+            its states, see `edgelstm.plain`.
         backend: "auto", "litert", "tflite-runtime" or "tensorflow".
-        delegate: "edgetpu", "edgetpu:usb:0" and the like, or the path of a delegate's library.
+        delegate: "edgetpu", "edgetpu:usb:0" and the like, or the path of a delegate's library, see
+            `edgelstm.backends.delegates`. It runs in a child process; while it fails, the CPU takes
+            over with the states as they are (`DelegateWarning`, `Session.delegate_counters`).
         threads: threads the interpreter may use; one is best for small recurrent models.
-        verify: whether to replay the golden vectors first.
+        verify: whether to replay the golden vectors first; a plain file has none.
         invalid: what becomes of a reading with a value that is not finite: "hold", "skip" or
             "raise", see `Session`.
         hold_limit: after how many such readings in a row the states are reset.
@@ -37,12 +43,15 @@ def load(
         BackendError: the backend cannot run the model.
         ConfigurationError: a setting makes no sense.
     """
+    artifact = read_model(path)
+    graph = _open_delegated(artifact, backend, delegate, threads) if delegate else None
     session = Session(
-        Artifact.read(path),
+        artifact,
         backend=backend,
         threads=threads,
         invalid=invalid,
         hold_limit=hold_limit,
+        graph=graph,
     )
     if verify and (first := session.check().first):
         where = f"the runtime {session.backend} computes something else"
@@ -51,3 +60,24 @@ def load(
             f"{path} does not give its golden vectors on this machine: {where}, first in {first}."
         )
     return session
+
+
+def _open_delegated(
+    artifact: Artifact, backend: str, delegate: str | Delegate, threads: int
+) -> Graph:
+    from edgelstm.backends.delegated import open_delegated  # few need it, and it costs a while
+
+    operations = {operation.name for operation in artifact.manifest.operations}
+    if EDGE_TPU_OPERATION in operations and artifact.cpu is None:
+        raise ArtifactError(
+            "This model is compiled for an Edge TPU and carries none for the CPU to fall back on: "
+            "make it with 'edgelstm quantize --device coral-usb'."
+        )
+    return open_delegated(
+        artifact.flatbuffer,
+        Wiring.of(artifact.manifest),
+        delegate,
+        backend,
+        threads,
+        cpu_flatbuffer=artifact.cpu,
+    )

@@ -52,6 +52,11 @@ class InputScaling:
             self._low = middle - _LARGEST_INPUT * spread
             self._high = middle + _LARGEST_INPUT * spread
         self._tokens = [c.tokens for c in port.channels if c.tokens is not None]
+        self.affine: tuple[NDArray[np.float64], ...] | None = None
+        """Gain, offset, and the bounds of the raw values, (channels,) each; None for tokens."""
+        if not self._tokens:
+            parts = (self._gain, self._offset, self._low, self._high)
+            self.affine = tuple(np.broadcast_to(part, self._gain.shape) for part in parts)
         self.plain = 0.0
         """Where every |value| is below this, the raw values are the values themselves."""
         if port.scaling == "graph" and not self._integer and not self._tokens:
@@ -65,7 +70,8 @@ class InputScaling:
         """
         if self._tokens:
             return self._check_tokens(x)
-        raw = x * self._gain
+        with np.errstate(over="ignore"):  # to infinity, which is bounded below
+            raw = x * self._gain
         raw += self._offset
         np.maximum(raw, self._low, out=raw)
         np.minimum(raw, self._high, out=raw)
@@ -93,7 +99,8 @@ class OutputScaling:
         mean, std = _applied(port)
         self.unit = std * (port.tensor.scale or 1.0)
         """What one raw unit is worth in physical units, (targets,)."""
-        self._offset = mean - port.tensor.zero_point * self.unit
+        self.offset = mean - port.tensor.zero_point * self.unit
+        """The physical value of raw 0, (targets,)."""
         self.plain = port.scaling == "graph" and not port.tensor.scale
         """Whether raw values are physical units."""
 
@@ -102,7 +109,7 @@ class OutputScaling:
         if self.plain:
             return raw.astype(np.float64)
         y: NDArray[np.float64] = raw * self.unit
-        y += self._offset
+        y += self.offset
         return y
 
 

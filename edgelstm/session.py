@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgelstm.artifact import Artifact
 from edgelstm.backends import RUNTIME_PACKAGES, Graph, Wiring, open_graph
+from edgelstm.backends.graph import DelegateCounters
 from edgelstm.direct import Step, closer_look, direct_step
 from edgelstm.errors import (
     BackendError,
@@ -112,16 +114,27 @@ class Session:
         self.reset()
 
     def _find_direct_way(self) -> Step:
-        bound = min(scaling.plain for scaling in self._units.inputs)
-        plain = bound > 0 and all(scaling.plain for scaling in self._units.outputs)
-        if plain and self._graph.memory and not self._windows:
-            return direct_step(self._graph.memory, bound) or closer_look
-        return closer_look
+        scale_in, scale_out = self._units.inputs, self._units.outputs
+        memory = None if self._windows else self._graph.memory
+        if memory is None or len(scale_in) != 1 or len(scale_out) != 1:
+            return closer_look
+        return direct_step(memory, scale_in[0], scale_out[0]) or closer_look
 
     @property
     def backend(self) -> str:
         """The name of the backend in use."""
         return self._graph.backend
+
+    @property
+    def release(self) -> str:
+        """The release of that backend's package."""
+        return self._graph.release
+
+    @property
+    def delegate_counters(self) -> DelegateCounters | None:
+        """What ran on the delegate and what on the CPU; None without a delegate."""
+        counters: DelegateCounters | None = getattr(self._graph, "counters", None)
+        return counters
 
     def step(self, x: ArrayLike) -> NDArray[np.float64] | None:
         """Takes one reading and runs one step.
@@ -206,7 +219,7 @@ class Session:
                 )
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise ReadingError(f"A raw reading of {tensor.name} is not finite.")
-        return self._run(list(x))
+        return self._run([value.copy() for value in x])  # kept as the last reading
 
     def to_raw(self, x: ArrayLike) -> list[NDArray[Any]]:
         """One reading, (channels,), physical units, as the graph's own values for each input.
@@ -288,12 +301,18 @@ class Session:
     def _run(self, raw: list[NDArray[Any]]) -> list[NDArray[Any]] | None:
         """One step on a raw reading, (channels,) for each input, that has all its values."""
         inputs: Sequence[NDArray[Any]] = raw
+        outputs = None
         if self._windows:
+            before = self._windows.state
             due = self._windows.push(raw)
             inputs = self._windows.arrays
-        outputs = None
         if not self._windows or due:
-            outputs = [y.reshape(-1) for y in self._graph.run(inputs)]
+            try:
+                outputs = [y.reshape(-1) for y in self._graph.run(inputs)]
+            except BackendError:
+                if self._windows:
+                    self._windows.state = before
+                raise
         self._last, self._held = raw, 0
         self._direct = self._open_way
         return outputs
@@ -407,12 +426,11 @@ def require_right_numbers(manifest: Manifest, graph: Graph) -> None:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """The numbers that a version starts with."""
-    numbers = []
-    for part in version.split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
+    """The numbers that a version starts with, without zeros at the end."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    numbers = [int(part) for part in found[0].split(".")] if found else []
+    while numbers and numbers[-1] == 0:
+        del numbers[-1]
     return tuple(numbers)
 
 

@@ -13,6 +13,7 @@ from edgelstm.artifact import Artifact
 from edgelstm.backends import Graph, Wiring
 from edgelstm.backends.batch import LoopedGraph, open_batch
 from edgelstm.errors import BackendError, ConfigurationError, ReadingError
+from edgelstm.plain import read_model
 from edgelstm.scaling import Units
 from edgelstm.session import SessionCounters, check_policy, require_right_numbers
 from edgelstm.state import State, StateLayout
@@ -60,7 +61,7 @@ class Streams:
         check_policy(invalid, hold_limit)
         if n < 1:
             raise ConfigurationError(f"Streams({n}): there has to be at least one.")
-        self.artifact = artifact if isinstance(artifact, Artifact) else Artifact.read(artifact)
+        self.artifact = artifact if isinstance(artifact, Artifact) else read_model(artifact)
         self.counters: list[SessionCounters] = []
         """Of each stream, what became of readings with values that are not finite."""
         manifest = self.artifact.manifest
@@ -120,20 +121,19 @@ class Streams:
         if graph is None:
             raise ConfigurationError("These streams are closed; load the artifact again.")
         values = self._readings(x)
-        if self._open and present is None and graph.memory:
-            flat = values.ravel()
-            # The largest |value| is not above the root of this; NaN is not below anything.
-            if flat.dot(flat) < self._bound * self._bound:
-                memory, rows = graph.memory, len(self._active)
-                memory.inputs[0][:rows] = values
-                try:
-                    memory.invoke()
-                except RuntimeError as error:
-                    raise BackendError(f"The runtime failed at a step: {error}") from error
-                for into, out in memory.carries:
-                    into[:] = out
-                y: NDArray[np.float64] = memory.outputs[0].reshape(self._capacity, -1)[:rows]
-                return y.astype(np.float64)
+        memory = graph.memory if self._open and present is None else None
+        if memory and np.abs(values).max() < self._bound:  # NaN is not below anything
+            rows = len(self._active)
+            memory.inputs[0][:rows] = values
+            try:
+                memory.invoke()
+            except RuntimeError as error:
+                raise BackendError(f"The runtime failed at a step: {error}") from error
+            y: NDArray[np.float64] = memory.outputs[0].reshape(self._capacity, -1)[:rows]
+            y = y.astype(np.float64)  # first: an output may be a state as it went in
+            for into, out in memory.carries:
+                into[:] = out
+            return y
         return self._step(graph, values, self._rows(present))
 
     def _readings(self, x: ArrayLike) -> NDArray[np.float64]:

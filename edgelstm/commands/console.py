@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ import click
 
 from edgelstm import parquet
 from edgelstm.backends import BACKENDS
+from edgelstm.backends.graph import DelegateCounters
+from edgelstm.errors import DelegateWarning
 from edgelstm.manifest import Manifest
 from edgelstm.recording import Recording
 
@@ -83,6 +86,16 @@ def backend_option(command: F) -> F:
     )(command)
 
 
+def delegate_option(command: F) -> F:
+    """Adds `--delegate`."""
+    return click.option(
+        "--delegate",
+        metavar="NAME",
+        help="edgetpu, edgetpu:usb:0 and the like, or the path of a delegate's library; without "
+        "it the CPU computes.",
+    )(command)
+
+
 RECORDING_OPTIONS = ("columns", "time_column", "sample_period", "rows")
 
 
@@ -146,6 +159,19 @@ def quiet_runtime() -> Iterator[None]:
             for line in caught:
                 if not line.startswith(b"INFO: Created TensorFlow Lite"):
                     os.write(2, line)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Shows every warning that a delegate gives as a line for people, however often."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DelegateWarning)
+        warnings.showwarning = show
+        yield
 
 
 class LiveLine:
@@ -216,3 +242,19 @@ def format_runtimes(manifest: Manifest) -> str:
     """The runtimes that compute an artifact correctly."""
     known = [f"{name} {version} or later" for name, version in manifest.runtimes.items()]
     return ", ".join(known) or "none that was tried"
+
+
+def format_delegate(counters: DelegateCounters) -> str:
+    """What ran on a delegate, and what on the CPU."""
+    share = ""
+    if counters.operations:
+        share = f" ({counters.delegated_operations} of {counters.operations} operations)"
+    failures = ""
+    if counters.fallbacks:
+        failures = (
+            f"; it failed {counters.fallbacks:,} x, and was tried again {counters.retries:,} x"
+        )
+    return (
+        f"{counters.delegate_steps:,} steps on the delegate{share}, {counters.cpu_steps:,} on the "
+        f"CPU{failures}."
+    )

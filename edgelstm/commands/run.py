@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgelstm.commands.console import LiveLine, backend_option, format_budget
+from edgelstm.commands.console import (
+    LiveLine,
+    backend_option,
+    delegate_option,
+    format_budget,
+    format_delegate,
+    plain_warnings,
+)
 from edgelstm.commands.watching import in_model_order, open_verified, period_warning, watch
 from edgelstm.latency import LatencyHistogram
 from edgelstm.pipeline import Pipeline, Verdict
@@ -45,6 +52,7 @@ _STATUS_INTERVAL_S = 0.5
     help="The budget; default: the artifact's own.",
 )
 @backend_option
+@delegate_option
 @click.option(
     "--alerts",
     "alerts_file",
@@ -58,6 +66,7 @@ def run(
     baud_rate: int,
     false_alarms_per_day: float | None,
     backend: str,
+    delegate: str | None,
     alerts_file: Path | None,
 ) -> None:
     """Watch a sensor: read a serial port, step the model, print alerts.
@@ -69,7 +78,11 @@ def run(
     from edgelstm_bridge import SerialSource
 
     signal.signal(signal.SIGTERM, _interrupt)
-    with open_verified(artifact, backend) as session, ExitStack() as stack:
+    with (
+        plain_warnings(),
+        open_verified(artifact, backend, delegate) as session,
+        ExitStack() as stack,
+    ):
         manifest = session.artifact.manifest
         pipeline = Pipeline(session, false_alarms_per_day=false_alarms_per_day)
         source = stack.enter_context(SerialSource(port, baud_rate))
@@ -139,6 +152,8 @@ def _print_summary(pipeline: Pipeline, source: SerialSource, latency: LatencyHis
             f"{counts.unusable:,} readings missed a value; after {counts.gaps:,} short gaps a "
             f"reading was not scored; after {counts.restarts:,} long ones the states were reset."
         )
+    if counters := pipeline.session.delegate_counters:
+        click.echo(format_delegate(counters))
     p50, p99 = latency.quantile_us(0.5), latency.quantile_us(0.99)
     if p50 is not None and p99 is not None:
         click.echo(f"From reading to verdict: median {p50:.0f} us, p99 {p99:.0f} us.")

@@ -17,7 +17,7 @@ from edgelstm.reading import Reading
 from edgelstm.session import Session
 
 
-def open_verified(artifact: Path, backend: str = "auto") -> Session:
+def open_verified(artifact: Path, backend: str = "auto", delegate: str | None = None) -> Session:
     """Loads an artifact and makes sure that it computes here what it computed when made.
 
     Raises:
@@ -26,7 +26,7 @@ def open_verified(artifact: Path, backend: str = "auto") -> Session:
         BackendError: the backend cannot run the model.
     """
     with quiet_runtime():
-        return load(artifact, backend=backend, verify=True)
+        return load(artifact, backend, delegate, verify=True)
 
 
 def in_model_order(
