@@ -104,7 +104,9 @@ def direct_step(memory: Memory, scale_in: InputScaling, scale_out: OutputScaling
         scope |= {"unit": scale_out.unit, "offset": scale_out.offset}
         lines += ["y *= unit", "y += offset"]
     lines.append("return y")
-    source = "def step(x):\n" + "".join(f"    {line}\n" for line in lines)
+    # As defaults they are local names, which cost nothing to look up.
+    known = "".join(f", {name}={name}" for name in scope)
+    source = f"def step(x{known}):\n" + "".join(f"    {line}\n" for line in lines)
     exec(source, scope)  # noqa: S102  # of names and numbers that are made above
     step: Step = scope["step"]
     return step

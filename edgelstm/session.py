@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -151,7 +153,7 @@ class Session:
         Raises:
             ReadingError: `x` has another shape, is not of numbers, or has a token that is none; or
                 a value is not finite, and the policy is "raise". Nothing has happened.
-            BackendError: the runtime failed. The states are as before; a window keeps the reading.
+            BackendError: the runtime failed. The states are as before.
         """
         y = self._direct(x)
         if y is not None:
@@ -254,6 +256,9 @@ class Session:
             values = np.asarray(x)
         except ValueError:  # rows of several lengths
             values = np.empty(0, object)
+        if values.dtype == object and isinstance(x, list | tuple):  # Decimal, Fraction, large int
+            with contextlib.suppress(TypeError, OverflowError):
+                values = np.array([math.fsum((value,)) for value in values])
         if values.dtype.kind not in "fiub":
             raise ReadingError(f"{what} has to be {shape[0]} numbers, and is {_short(x)}.")
         if values.shape != shape:
@@ -265,6 +270,8 @@ class Session:
         finite = np.isfinite(values)
         if finite.all():
             return self._run(self._units.to_raw(values))
+        if isinstance(self._graph, _Closed):
+            raise ConfigurationError(_CLOSED)
         if self._invalid == "raise":
             raise _not_finite(values)
         raw = self._stand_in(values, finite) if self._invalid == "hold" else None
@@ -300,22 +307,22 @@ class Session:
 
     def _run(self, raw: list[NDArray[Any]]) -> list[NDArray[Any]] | None:
         """One step on a raw reading, (channels,) for each input, that has all its values."""
-        inputs: Sequence[NDArray[Any]] = raw
-        outputs = None
-        if self._windows:
+        if self._windows is None:
+            outputs: list[NDArray[Any]] | None = self._graph.run(raw)
+        elif self._windows.last_missing:
             before = self._windows.state
-            due = self._windows.push(raw)
-            inputs = self._windows.arrays
-        if not self._windows or due:
+            self._windows.push(raw)
             try:
-                outputs = [y.reshape(-1) for y in self._graph.run(inputs)]
+                outputs = self._graph.run(self._windows.arrays)
             except BackendError:
-                if self._windows:
-                    self._windows.state = before
+                self._windows.state = before
                 raise
+        else:
+            self._windows.push(raw)
+            outputs = None
         self._last, self._held = raw, 0
         self._direct = self._open_way
-        return outputs
+        return outputs and [y.reshape(-1) for y in outputs]
 
     def reset(self) -> None:
         """Sets every state to zero and empties the window, as at the start."""

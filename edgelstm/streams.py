@@ -196,15 +196,17 @@ class Streams:
         """Runs a step of some rows; of the others the states stay as they are."""
         y = np.full((len(stepped), self._targets), np.nan)
         if self._windows:
-            due = stepped.copy()
-            for i in np.flatnonzero(stepped).tolist():
+            kept = {i: self._windows[i].state for i in np.flatnonzero(stepped).tolist()}
+            due = np.zeros_like(stepped)
+            for i in kept:
                 due[i] = self._windows[i].push([value[i] for value in raw])
             if due.any():
-                if isinstance(graph, LoopedGraph):
-                    raw = graph.run(self._batch, np.flatnonzero(due).tolist())
-                else:
-                    raw = graph.run(self._batch)
-                y[due] = self._outputs(raw)[due]
+                try:
+                    y[due] = self._outputs(_run_rows(graph, self._batch, due))[due]
+                except BackendError:
+                    for i, state in kept.items():
+                        self._windows[i].state = state
+                    raise
             return y
         for whole, value in zip(self._batch, raw, strict=True):
             whole[: len(value)] = value.reshape(-1, *whole.shape[1:])
@@ -370,3 +372,10 @@ class Streams:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _run_rows(graph: Graph, inputs: list[NDArray[Any]], rows: Rows) -> list[NDArray[Any]]:
+    """Runs a graph of windows for some rows; what it gives for the others is of no meaning."""
+    if isinstance(graph, LoopedGraph):
+        return graph.run(inputs, np.flatnonzero(rows).tolist())
+    return graph.run(inputs)

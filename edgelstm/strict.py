@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any, TypeVar
@@ -31,12 +32,17 @@ def build(kind: type[T], value: Any, where: str, error: type[EdgelstmError]) -> 
     return built
 
 
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _build(kind: Any, value: Any, where: str, error: type[EdgelstmError]) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:  # only `X | None` occurs
         return None if value is None else _build(arguments[0], value, where, error)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)  # type: ignore[arg-type]  # classes are hashable
         if missing := hints.keys() - value.keys():
             raise error(f"The {where} misses the field {min(missing)!r}.")
         if unknown := value.keys() - hints.keys():

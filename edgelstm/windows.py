@@ -42,6 +42,11 @@ class Windows:
         self._filled = 0
         self._due = length
 
+    @property
+    def last_missing(self) -> bool:
+        """Whether it is time to run after the next reading."""
+        return self._due == 1
+
     def push(self, readings: Sequence[NDArray[Any]]) -> bool:
         """Takes the raw reading of each input, (channels,); tells whether it is time to run."""
         for array, reading in zip(self.arrays, readings, strict=True):

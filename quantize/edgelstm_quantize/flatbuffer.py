@@ -123,7 +123,6 @@ def mend(model: bytes) -> bytes:
             for tensor in outputs:
                 if done is not None and not _quantized(tensor):
                     tensor.type, tensor.quantization = done.type, done.quantization
-    _states_first(tree)
     return pack(tree)
 
 

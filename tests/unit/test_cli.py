@@ -253,7 +253,8 @@ def test_run_checks_the_golden_vectors(tiny: Artifact, folder: Path) -> None:
     golden = dataclasses.replace(tiny.golden, y=y)
     dataclasses.replace(tiny, golden=golden).write(folder / "pump.tflite")
     message = refusal("run", "pump.tflite", "--port", "/dev/gone")
-    assert "does not give its golden vectors on this machine (first at step 7)" in message
+    assert "does not give its golden vectors on this machine: the runtime litert" in message
+    assert "first in run 7, target " in message
 
 
 # What inspect shows

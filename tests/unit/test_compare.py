@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from numpy.typing import ArrayLike, NDArray
 
 from edgelstm.artifact import Artifact
-from edgelstm.backends import Graph, open_graph
+from edgelstm.backends import Graph, Wiring, open_graph
 from edgelstm.cli import main
 from edgelstm.comparison import (
     Difference,
@@ -653,9 +653,9 @@ def test_backend_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_run_with_the_backend_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def note(flatbuffer: bytes, backend: str, threads: int) -> Graph:
+    def note(flatbuffer: bytes, wiring: Wiring, backend: str, threads: int) -> Graph:
         asked.append(backend)
-        return open_graph(flatbuffer, backend, threads)
+        return open_graph(flatbuffer, wiring, backend, threads)
 
     monkeypatch.setattr("edgelstm.session.open_graph", note)
     figures(data("tiny"), data("tiny"), "--backend", "litert")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgelstm.artifact import Artifact
 from edgelstm.errors import ArtifactError
-from edgelstm.manifest import Channel, Manifest, Port, TensorSpec
+from edgelstm.manifest import SCHEMA_VERSION, Channel, Manifest, Port, TensorSpec
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -86,7 +86,7 @@ def _manifests(draw: st.DrawFn) -> Manifest:
     return draw(
         st.builds(
             Manifest,
-            schema_version=st.just(2),
+            schema_version=st.just(SCHEMA_VERSION),
             mode=st.just(mode),
             window=st.just(window),
             hop=st.just(hop),
@@ -207,15 +207,15 @@ def test_json_that_is_no_manifest_is_refused(text: str) -> None:
     assert "schema version None" in refusal(text)
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, 99, "2", 2.5, None])
+@pytest.mark.parametrize("version", [0, 1, 2, 4, 99, "3", 3.5, None])
 def test_another_schema_version_names_both_versions(manifest: Manifest, version: object) -> None:
     message = refusal(changed(manifest, lambda d: d.update(schema_version=version)))
     assert f"schema version {version!r}" in message
-    assert "knows version 2" in message
+    assert "knows version 3" in message
 
 
 def test_another_schema_version_is_refused_before_its_fields_are_read() -> None:
-    assert "schema version 3" in refusal('{"schema_version": 3, "new": true}')
+    assert "schema version 4" in refusal('{"schema_version": 4, "new": true}')
 
 
 @pytest.mark.parametrize(
@@ -278,6 +278,8 @@ def test_missing_and_unknown_fields_are_named(
         ),
         (lambda d: d.update(states="none"), "manifest.states"),
         (lambda d: d.update(fidelity=None), "manifest.fidelity"),
+        (lambda d: d.update(signature=None), "manifest.signature"),
+        (lambda d: d.update(cpu_sha256=7), "manifest.cpu_sha256"),
         (
             lambda d: d["inputs"][0]["channels"][1].update(mean="0"),
             "manifest.inputs[0].channels[1].mean",

@@ -47,7 +47,17 @@ def test_integer_rounds_half_to_even(x: float, raw: int) -> None:
 
 @pytest.mark.parametrize(
     ("x", "raw"),
-    [(58.5, 127), (59, 127), (1e9, 127), (1e300, 127), (-69, -128), (-70, -128), (-1e9, -128)],
+    [
+        (58.5, 127),
+        (59, 127),
+        (1e9, 127),
+        (1e300, 127),
+        (1.7e308, 127),  # beyond what a double holds once it is scaled
+        (-69, -128),
+        (-70, -128),
+        (-1e9, -128),
+        (-1.7e308, -128),
+    ],
 )
 def test_integer_saturates(x: float, raw: int) -> None:
     assert scale_in(x) == raw
@@ -77,23 +87,23 @@ def test_clip_bounds_the_normalised_input(tensor: TensorSpec, sign: int) -> None
     assert scale_in(20 + sign * 3, FLOW, tensor, clip=2.0) == scale_in(20 + sign * 3, FLOW, tensor)
 
 
-@pytest.mark.parametrize(("x", "z"), [(1e39, 1e6), (-3e38, -1e6), (20 + 4e5, 1e5)])
-def test_float_input_is_bounded_at_a_million_standard_deviations(x: float, z: float) -> None:
+@pytest.mark.parametrize(("x", "z"), [(1e39, 1e9), (-3e38, -1e9), (20 + 4e5, 1e5)])
+def test_float_input_is_bounded_at_a_billion_standard_deviations(x: float, z: float) -> None:
     assert scale_in(x, FLOW, FLOAT32) == z
 
 
 # A graph that scales itself
 
 
-@pytest.mark.parametrize("x", [20, 24, 0, -3.5, 1e5, 20 - 3.9e6])
+@pytest.mark.parametrize("x", [20, 24, 0, -3.5, 1e5, 20 - 3.9e9])
 def test_physical_units_pass_to_a_graph_that_scales_itself(x: float) -> None:
     assert scale_in(x, FLOW, FLOAT32, scaling="graph") == np.float32(x)
 
 
 @pytest.mark.parametrize(
-    ("x", "raw"), [(1e38, 20 + 4e6), (-1e38, 20 - 4e6), (1e300, 20 + 4e6), (5e6, 20 + 4e6)]
+    ("x", "raw"), [(1e38, 20 + 4e9), (-1e38, 20 - 4e9), (1e300, 20 + 4e9), (5e9, 20 + 4e9)]
 )
-def test_a_graph_that_scales_itself_gets_a_million_standard_deviations_at_most(
+def test_a_graph_that_scales_itself_gets_a_billion_standard_deviations_at_most(
     x: float, raw: float
 ) -> None:
     assert scale_in(x, FLOW, FLOAT32, scaling="graph") == np.float32(raw)
@@ -101,11 +111,41 @@ def test_a_graph_that_scales_itself_gets_a_million_standard_deviations_at_most(
 
 def test_each_channel_of_a_graph_that_scales_itself_has_its_own_bound() -> None:
     scaling = InputScaling(port(FLOW, PLAIN, tensor=FLOAT32, scaling="graph"))
-    assert scaling(np.array([1e38, 1e38])).tolist() == [np.float32(20 + 4e6), 1e6]
+    assert scaling(np.array([1e38, 1e38])).tolist() == [np.float32(20 + 4e9), 1e9]
+
+
+def plain(*channels: Channel, tensor: TensorSpec = FLOAT32, scaling: str = "graph") -> float:
+    return InputScaling(port(*channels, tensor=tensor, scaling=scaling)).plain
+
+
+def test_below_a_bound_raw_values_are_the_values_themselves() -> None:
+    assert plain(PLAIN) == 1e9
+    assert plain(FLOW) == 4e9 - 20  # the nearer side
+    assert plain(FLOW, PLAIN) == 1e9  # the narrower channel
+    scaling = InputScaling(port(FLOW, PLAIN, tensor=FLOAT32, scaling="graph"))
+    for x in (0.999e9, -0.999e9, 0.1, -1e-30):
+        assert scaling(np.array([x, x])).tolist() == [np.float32(x)] * 2
+    # An offset that is larger than the spread leaves no such bound.
+    far = Channel("far", "", mean=1e12, std=1.0, tokens=None)
+    assert plain(far) <= 0
+
+
+@pytest.mark.parametrize(
+    ("tensor", "scaling"), [(INT8, "session"), (INT8, "graph"), (FLOAT32, "session")]
+)
+def test_values_that_are_scaled_have_no_such_bound(tensor: TensorSpec, scaling: str) -> None:
+    assert plain(FLOW, tensor=tensor, scaling=scaling) == 0
+    output = OutputScaling(port(FLOW, tensor=tensor, scaling=scaling))
+    assert not output.plain
+
+
+def test_tokens_have_no_such_bound() -> None:
+    assert tokens(5).plain == 0
 
 
 def test_output_of_a_graph_that_scales_itself_is_as_it_is() -> None:
     scaling = OutputScaling(port(FLOW, tensor=FLOAT32, scaling="graph"))
+    assert scaling.plain
     y = scaling(np.array([-0.5], np.float32))
     assert y.dtype == np.float64
     assert y.tolist() == [-0.5]

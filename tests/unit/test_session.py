@@ -4,7 +4,7 @@ import dataclasses
 import platform
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from edgelstm.errors import (
     BackendError,
     ConfigurationError,
     MissingDependencyError,
+    ReadingError,
+    StateError,
     UnfitRuntimeError,
 )
 from edgelstm.session import Session
+from edgelstm.state import State
 
 Readings = NDArray[np.float64]
 
@@ -61,7 +64,7 @@ def with_manifest(artifact: Artifact, **changes: Any) -> Artifact:
     return dataclasses.replace(artifact, manifest=manifest)
 
 
-def same_state(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> bool:
+def same_state(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
@@ -187,24 +190,26 @@ def test_state_of_another_model_is_refused(
 ) -> None:
     run(session, sines[:20])
     before = session.state
-    fine = session.state
-    short = {name: value[:, :-1] for name, value in fine.items()}
-    renamed = {f"{name}_": value for name, value in fine.items()}
-    for state in ({}, short, renamed, Session(tiny_float32).state):
-        with pytest.raises(ConfigurationError, match="another model"):
+
+    def like(arrays: Mapping[str, NDArray[Any]]) -> State:
+        return State(arrays, before.sha256, before.last, before.held)
+
+    short = like({name: value[:, :-1] for name, value in before.items()})
+    renamed = like({f"{name}_": value for name, value in before.items()})
+    wide = like({name: value.astype(np.int16) for name, value in before.items()})
+    for state in (like({}), short, renamed, wide, Session(tiny_float32).state):
+        with pytest.raises(StateError, match="another model"):
             session.state = state
     assert same_state(session.state, before)
 
 
-@pytest.mark.parametrize(
-    "x", [[20.0], [20.0, -5.0, 1.0], [[20.0, -5.0]], 20.0, [np.nan, -5.0], [20.0, np.inf]]
-)
+@pytest.mark.parametrize("x", [[20.0], [20.0, -5.0, 1.0], [[20.0, -5.0]], 20.0, []])
 def test_bad_reading_is_refused_and_changes_nothing(
     session: Session, sines: Readings, x: Any
 ) -> None:
     run(session, sines[:20])
     before = session.state
-    with pytest.raises(ConfigurationError, match="A reading has"):
+    with pytest.raises(ReadingError, match="A reading has"):
         session.step(x)
     assert same_state(session.state, before)
 
@@ -354,7 +359,7 @@ def test_missing_and_unknown_inputs_are_named(
         ({"vibration": [20, -5], "load": [15, 15]}, r"A reading of load has the shape \(2,\)"),
         ({"vibration": [20, -5], "load": []}, r"A reading of load has the shape \(0,\)"),
         ({"vibration": [[20, -5]], "load": 15}, r"A reading of vibration has the shape \(1, 2\)"),
-        ({"vibration": [20, np.nan], "load": 15}, "A reading has a value that is not finite"),
+        ({"vibration": ["a", "b"], "load": 15}, "A reading of vibration has to be 2 numbers"),
     ],
 )
 def test_values_that_do_not_fit_an_input_are_refused(
@@ -384,8 +389,42 @@ def test_step_raw_gives_an_array_for_each_output(ports: Session) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_step_raw_wants_an_array_for_each_input(ports: Session, count: int) -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ReadingError, match=f"has {count} arrays; this model takes 2"):
         ports.step_raw([np.zeros(1, np.int8)] * count)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (
+            np.zeros(2, np.int16),
+            r"A raw reading of x is int16 \(2,\); this model takes int8 \(2,\)",
+        ),
+        (np.zeros((1, 2), np.int8), r"int8 \(1, 2\)"),
+        (np.zeros(3, np.int8), r"int8 \(3,\)"),
+    ],
+)
+def test_a_raw_reading_that_does_not_fit_is_refused_and_changes_nothing(
+    session: Session, sines: Readings, raw: NDArray[Any], message: str
+) -> None:
+    run(session, sines[:20])
+    before = session.state
+    with pytest.raises(ReadingError, match=message):
+        session.step_raw([raw])
+    assert same_state(session.state, before)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_raw_reading_that_is_not_finite_is_refused(
+    float_session: Session, sines: Readings, value: float
+) -> None:
+    run(float_session, sines[:20])
+    before = float_session.state
+    with pytest.raises(ReadingError, match="A raw reading of x is not finite"):
+        float_session.step_raw([np.array([20, value], np.float32)])
+    with pytest.raises(ReadingError, match="not finite"):
+        float_session.to_raw([20.0, value])
+    assert same_state(float_session.state, before)
 
 
 # Tokens
@@ -570,13 +609,15 @@ def test_auto_takes_the_first_backend_that_is_installed(
     tiny: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    interpreter = litert.LiteRtGraph._interpreter
+    opened = litert.LiteRtGraph._open
 
-    def note(self: litert.LiteRtGraph, flatbuffer: bytes, threads: int) -> Any:
+    def note(
+        self: litert.LiteRtGraph, flatbuffer: bytes, threads: int, delegates: list[Any]
+    ) -> Any:
         calls.append(threads)
-        return interpreter(self, flatbuffer, threads)
+        return opened(self, flatbuffer, threads, delegates)
 
-    monkeypatch.setattr(litert.LiteRtGraph, "_interpreter", note)
+    monkeypatch.setattr(litert.LiteRtGraph, "_open", note)
     assert Session(tiny, threads=2).backend == "litert"
     assert calls == [2]
 
@@ -660,8 +701,10 @@ def test_a_closed_session_of_windows_says_so(tiny_window: Artifact) -> None:
 
 
 def uses(session: Session) -> list[Callable[[], object]]:
+    state = Session(session.artifact).state
+
     def set_state() -> None:
-        session.state = {}
+        session.state = state
 
     return [
         lambda: session.step([20.0, -5.0]),

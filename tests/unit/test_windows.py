@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgelstm.artifact import Artifact
-from edgelstm.backends import open_graph
-from edgelstm.errors import ConfigurationError
+from edgelstm.backends import Wiring, open_graph
+from edgelstm.errors import BackendError, ReadingError, StateError
 from edgelstm.manifest import Channel, Port, TensorSpec
 from edgelstm.session import Session
 from edgelstm.windows import Windows
@@ -40,7 +41,7 @@ def kept(windows: Windows) -> list[int]:
     return values
 
 
-def same_state(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> bool:
+def same_state(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
@@ -183,7 +184,7 @@ def test_state_of_another_model_is_refused(other: dict[str, NDArray[Any]]) -> No
     for i in range(6):
         push(windows, i)
     before = windows.state
-    with pytest.raises(ConfigurationError, match="another model"):
+    with pytest.raises(StateError, match="another model"):
         windows.state = other
     assert same_state(windows.state, before)
     assert [i for i in range(6, 12) if push(windows, i)] == [6, 9]
@@ -192,7 +193,7 @@ def test_state_of_another_model_is_refused(other: dict[str, NDArray[Any]]) -> No
 def test_state_whose_inputs_hold_different_readings_is_refused() -> None:
     windows = Windows([port("a", 1, 4), port("b", 1, 4)], 4, 1)
     uneven = {"a": np.zeros((2, 1), np.int8), "b": np.zeros((1, 1), np.int8), "due": np.array(2)}
-    with pytest.raises(ConfigurationError, match="another model"):
+    with pytest.raises(StateError, match="another model"):
         windows.state = uneven
 
 
@@ -221,14 +222,13 @@ def test_a_session_runs_when_the_window_is_full_and_then_every_hop(
 def test_a_session_runs_the_graph_on_the_last_readings(
     session: Session, tiny_window: Artifact, sines: Readings
 ) -> None:
-    graph = open_graph(tiny_window.flatbuffer)
+    graph = open_graph(tiny_window.flatbuffer, Wiring.of(tiny_window.manifest))
     raw = np.array([session.to_raw(x)[0] for x in sines[:60]])
     for i, x in enumerate(sines[:60], 1):
         y = session.step_raw(session.to_raw(x))
         if y is not None:
-            graph.write("x", raw[None, i - LENGTH : i])
-            graph.invoke()
-            assert np.array_equal(y[0], graph.read("y")[0])
+            (expected,) = graph.run([raw[i - LENGTH : i]])
+            assert np.array_equal(y[0], expected[0])
 
 
 def test_a_window_forecasts_better_than_the_last_reading(session: Session, sines: Readings) -> None:
@@ -280,21 +280,40 @@ def test_states_of_other_sessions_are_refused(
     run(session, sines[:9])
     before = session.state
     for other in (tiny, tiny_ports):
-        with pytest.raises(ConfigurationError, match="another model"):
+        with pytest.raises(StateError, match="another model"):
             session.state = Session(other).state
-        with pytest.raises(ConfigurationError, match="another model"):
+        with pytest.raises(StateError, match="another model"):
             Session(other).state = before
     assert same_state(session.state, before)
 
 
-@pytest.mark.parametrize("x", [[20.0], [np.nan, -5.0], [[20.0, -5.0]]])
+@pytest.mark.parametrize("x", [[20.0], ["a", "b"], [[20.0, -5.0]]])
 def test_bad_reading_does_not_enter_the_window(session: Session, sines: Readings, x: Any) -> None:
     run(session, sines[:7])
     before = session.state
-    with pytest.raises(ConfigurationError, match="A reading has"):
+    with pytest.raises(ReadingError, match="A reading has"):
         session.step(x)
     assert same_state(session.state, before)
     assert session.step(sines[7]) is not None
+
+
+def test_a_run_that_fails_leaves_the_window_as_it_was(
+    session: Session, tiny_window: Artifact, sines: Readings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Session(tiny_window)
+    assert run(session, sines[:7]) == run(other, sines[:7])
+    before = session.state.save()
+
+    def fail() -> None:
+        raise RuntimeError("node 3 failed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session._graph, "_invoke", fail)
+        for _ in range(2):
+            with pytest.raises(BackendError, match="node 3 failed"):
+                session.step(sines[7])
+    assert session.state.save() == before
+    assert run(session, sines[7:40]) == run(other, sines[7:40])
 
 
 def test_step_named_gives_none_while_a_run_is_not_due(
