@@ -8,7 +8,7 @@ from edgelstm.artifact import Artifact
 from edgelstm.backends import Delegate, Graph, Wiring
 from edgelstm.backends.refusals import EDGE_TPU_OPERATION
 from edgelstm.errors import ArtifactError
-from edgelstm.plain import read_model
+from edgelstm.model_file import read_model
 from edgelstm.session import Session
 
 

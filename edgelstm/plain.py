@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgelstm.artifact import GOLDEN, MANIFEST, Artifact, Golden
+from edgelstm.artifact import Artifact, Golden
 from edgelstm.errors import ArtifactError
 from edgelstm.flatbuffer import (
     EDGE_TPU,
-    IDENTIFIER,
     MARK,
     Model,
     Signature,
@@ -52,24 +51,6 @@ _OUT = ("next_{}", "new_{}", "{}_next", "{}_out", "{}:out")
 _MOST_MEMORY = 2**30  # bytes, for what a graph computes; a damaged shape asks for more
 _NOT_MEASURED = Fidelity(0, math.nan, math.nan, math.nan, None, None)
 _CONVERT = "convert the Keras model with 'edgelstm quantize'"
-
-
-def is_plain(data: bytes) -> bool:
-    """Whether a file is a TFLite model without anything of edgelstm's, damaged or not.
-
-    A file that has lost a part of its manifest is none: it would run without its scaling.
-    """
-    return data[4:8] == IDENTIFIER and not any(n.encode() in data for n in (MANIFEST, GOLDEN))
-
-
-def read_model(path: str | Path) -> Artifact:
-    """Reads an artifact, or a TFLite model of another tool as if it were one.
-
-    Raises:
-        ArtifactError: the file cannot be read, is damaged or is neither; or it is a model that
-            cannot be stepped, and the message says what is missing.
-    """
-    return read_plain(path) if is_plain(_read(path)) else Artifact.read(path)
 
 
 def read_plain(path: str | Path) -> Artifact:

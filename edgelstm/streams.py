@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ from edgelstm.artifact import Artifact
 from edgelstm.backends import Graph, Wiring
 from edgelstm.backends.batch import LoopedGraph, open_batch
 from edgelstm.errors import BackendError, ConfigurationError, ReadingError
-from edgelstm.plain import read_model
+from edgelstm.model_file import read_model
 from edgelstm.scaling import Units
 from edgelstm.session import SessionCounters, check_policy, require_right_numbers
 from edgelstm.state import State, StateLayout
@@ -122,7 +123,7 @@ class Streams:
             raise ConfigurationError("These streams are closed; load the artifact again.")
         values = self._readings(x)
         memory = graph.memory if self._open and present is None else None
-        if memory and np.abs(values).max() < self._bound:  # NaN is not below anything
+        if memory and _size(values) < self._bound:
             rows = len(self._active)
             memory.inputs[0][:rows] = values
             try:
@@ -372,6 +373,13 @@ class Streams:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _size(values: NDArray[np.float64]) -> float:
+    """At least the largest |value|; NaN where one is NaN."""
+    flat = values.ravel()
+    with np.errstate(over="ignore"):  # to infinity, which is right
+        return math.sqrt(flat.dot(flat))
 
 
 def _run_rows(graph: Graph, inputs: list[NDArray[Any]], rows: Rows) -> list[NDArray[Any]]:

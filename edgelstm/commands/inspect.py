@@ -17,7 +17,8 @@ from edgelstm.commands.console import format_budget, format_runtimes
 from edgelstm.errors import ArtifactError
 from edgelstm.flatbuffer import EDGE_TPU, Model, Subgraph, Tensor, read_flatbuffer
 from edgelstm.manifest import Channel, Fidelity, Manifest, Operation, TensorSpec
-from edgelstm.plain import as_artifact, is_plain, recipe_of, state_names, step_signature
+from edgelstm.model_file import is_plain
+from edgelstm.plain import as_artifact, recipe_of, state_names, step_signature
 from edgelstm.sinks.log import format_duration
 
 _SHOWN = 16  # targets; a window may have hundreds

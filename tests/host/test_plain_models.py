@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgelstm.errors import ArtifactError
-from edgelstm.plain import read_model
+from edgelstm.model_file import read_model
 from edgelstm.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from edgelstm.artifact import GOLDEN, MANIFEST, Artifact
 from edgelstm.errors import ArtifactError
 from edgelstm.flatbuffer import read_flatbuffer
-from edgelstm.plain import is_plain, read_model, read_plain
+from edgelstm.model_file import is_plain, read_model
+from edgelstm.plain import read_plain
 from edgelstm.session import Session
 from edgelstm_quantize.flatbuffer import pack, read
 

@@ -1,0 +1,34 @@
+"""A model's file, whoever made it: an artifact, or a plain `.tflite`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgelstm.artifact import GOLDEN, MANIFEST, Artifact
+from edgelstm.errors import ArtifactError
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether a file is a TFLite model without anything of edgelstm's, damaged or not.
+
+    A file that has lost a part of its manifest is none: it would run without its scaling.
+    """
+    return data[4:8] == b"TFL3" and not any(n.encode() in data for n in (MANIFEST, GOLDEN))
+
+
+def read_model(path: str | Path) -> Artifact:
+    """Reads an artifact, or a TFLite model of another tool as if it were one.
+
+    Raises:
+        ArtifactError: the file cannot be read, is damaged or is neither; or it is a model that
+            cannot be stepped, and the message says what is missing.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
+    if not is_plain(data):
+        return Artifact.read(path)
+    from edgelstm.plain import read_plain  # few files are, and it takes a while to import
+
+    return read_plain(path)
