@@ -3,7 +3,7 @@
 LSTM x 2 + Dense(3) of several sizes in int8-float, on one thread, fed a float64 reading at a time.
 All candidates of a size are timed in turns, slice by slice of a millisecond, so that a busy machine
 slows them alike. A figure is the median over all slices of a slice's mean; a ratio is one of two
-such figures of one run. The peers need `pip install -r benchmarks/requirements.txt`.
+such figures of one run. The peers are in the extra `peers`.
 
 ONNX Runtime is stepped in both ways that its Python interface has. The bars are held against
 `run()`, the usual one; what `run_with_iobinding()` on fixed arrays gives is printed beside it.

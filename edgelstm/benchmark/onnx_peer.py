@@ -67,7 +67,7 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
-            f"--against onnxruntime needs {name}; run: pip install onnxruntime onnx"
+            f"--against onnxruntime needs {name}; run: pip install 'edgelstm[peers]'"
         ) from error
 
 

@@ -49,7 +49,7 @@ def fused_lstm(
     if missing:
         raise MissingDependencyError(
             f"The fused operation is made with {' and '.join(missing)}, on a machine that has "
-            "TensorFlow; run: pip install 'edgelstm[quantize]' tf_keras"
+            "TensorFlow; run: pip install 'edgelstm[quantize,peers]'"
         )
     return run_isolated(_make, channels, units, targets, on_progress=on_progress)
 

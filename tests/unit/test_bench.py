@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import re
 import subprocess
@@ -31,8 +30,6 @@ from edgelstm.errors import BackendError, ConfigurationError, MissingDependencyE
 from edgelstm.manifest import Manifest, Operation
 from edgelstm.session import Session
 
-HAS_ONNX = importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx")
-HAS_FUSED = importlib.util.find_spec("tensorflow") and importlib.util.find_spec("tf_keras")
 READING_THE_CLOCK = 50
 
 
@@ -402,53 +399,50 @@ def test_a_machine_without_proc_has_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["onnxruntime", "onnx"])
 def test_a_missing_onnx_runtime_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    if not HAS_ONNX:
-        monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingDependencyError, match="pip install onnxruntime onnx"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'edgelstm\[peers\]'"):
         onnx_steps(LstmStack(2, (8,), 2), "int8")
 
 
 def test_a_missing_tf_keras_is_told(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tf_keras", None)
-    with pytest.raises(MissingDependencyError, match=r"tf_keras.*pip install .* tf_keras"):
+    with pytest.raises(
+        MissingDependencyError, match=r"tf_keras.*pip install 'edgelstm\[quantize,peers\]'"
+    ):
         run(tiny_path, "--against", "fused", "--seconds", "0.01", "--no-footprint")
 
 
-# Not every machine has the peers; where they are, they are tried (benchmarks/requirements.txt).
-if HAS_ONNX:
-
-    @pytest.mark.parametrize("precision", ["float32", "int8"])
-    def test_both_ways_of_onnx_runtime_keep_the_states(precision: str) -> None:
-        steps = onnx_steps(LstmStack(3, (8, 16), 2), precision)
-        readings = np.random.default_rng(0).normal(0, 1, (20, 3))
-        a, b = (np.array([step(x) for x in readings]) for step in steps.values())
-        assert a.shape == (20, 2)
-        np.testing.assert_allclose(a, b, atol=1e-6)
-        again = np.array([steps["run"](readings[0]) for _ in range(3)])
-        assert np.abs(np.diff(again, axis=0)).max() > 1e-4  # the state goes on
-
-    def test_int8_of_onnx_runtime_is_near_its_float() -> None:
-        stack = LstmStack(3, (32, 32), 3)
-        readings = np.random.default_rng(0).normal(0, 1, (50, 3))
-        a, b = (
-            np.array([onnx_steps(stack, precision)["run"](x) for x in readings[:1]])
-            for precision in ("float32", "int8")
-        )
-        assert 0 < np.abs(a - b).max() < 0.05
-
-    def test_against_onnx_runtime(tiny_path: Path) -> None:
-        page = run(tiny_path, "--against", "onnxruntime", "--seconds", "0.05", "--no-footprint")
-        assert "LSTM(8) + Dense(2), random weights" in page
-        assert "\nONNX Runtime float32 " in page
-        assert "\nONNX Runtime int8 " in page
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_both_ways_of_onnx_runtime_keep_the_states(precision: str) -> None:
+    steps = onnx_steps(LstmStack(3, (8, 16), 2), precision)
+    readings = np.random.default_rng(0).normal(0, 1, (20, 3))
+    a, b = (np.array([step(x) for x in readings]) for step in steps.values())
+    assert a.shape == (20, 2)
+    np.testing.assert_allclose(a, b, atol=1e-6)
+    again = np.array([steps["run"](readings[0]) for _ in range(3)])
+    assert np.abs(np.diff(again, axis=0)).max() > 1e-4  # the state goes on
 
 
-if HAS_FUSED:
+def test_int8_of_onnx_runtime_is_near_its_float() -> None:
+    stack = LstmStack(3, (32, 32), 3)
+    readings = np.random.default_rng(0).normal(0, 1, (50, 3))
+    a, b = (
+        np.array([onnx_steps(stack, precision)["run"](x) for x in readings[:1]])
+        for precision in ("float32", "int8")
+    )
+    assert 0 < np.abs(a - b).max() < 0.05
 
-    @pytest.mark.slow
-    def test_against_the_fused_operation(tiny_path: Path) -> None:
-        page = run(tiny_path, "--against", "fused", "--seconds", "0.05", "--no-footprint")
-        assert "\nfused int8 " in page
+
+def test_against_onnx_runtime(tiny_path: Path) -> None:
+    page = run(tiny_path, "--against", "onnxruntime", "--seconds", "0.05", "--no-footprint")
+    assert "LSTM(8) + Dense(2), random weights" in page
+    assert "\nONNX Runtime float32 " in page
+    assert "\nONNX Runtime int8 " in page
+
+
+@pytest.mark.slow
+def test_against_the_fused_operation(tiny_path: Path) -> None:
+    page = run(tiny_path, "--against", "fused", "--seconds", "0.05", "--no-footprint")
+    assert "\nfused int8 " in page
 
 
 # The command
