@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import stat
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ from edgelstm.manifest import Manifest
 MANIFEST = "edgelstm/manifest.json"
 GOLDEN = "edgelstm/golden.npz"
 CPU = "edgelstm/cpu.tflite"
+_LARGEST_FILE = 2**31
+"""Bytes: a flatbuffer's offsets reach no further."""
 _SEAL = "sha256:"
 _SEAL_BYTES = len(_SEAL) + 64
 
@@ -113,10 +117,7 @@ class Artifact:
                 version that this edgelstm does not know.
         """
         path = Path(path)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
+        data = read_bytes(path)
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 text, packed = archive.read(MANIFEST), archive.read(GOLDEN)
@@ -140,6 +141,28 @@ class Artifact:
                 "where it was made."
             )
         return cls(manifest, flatbuffer, golden, cpu)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file that may be a model.
+
+    Raises:
+        ArtifactError: it cannot be read, is a device, which may never end, or is larger than a
+            TFLite model can be.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+                raise ArtifactError(f"{path} is a device; give the path of a .tflite file.")
+            if status.st_size > _LARGEST_FILE:
+                raise ArtifactError(
+                    f"{path} has {status.st_size:,} bytes, more than a TFLite model can have; give "
+                    "the path of a .tflite file."
+                )
+            return file.read()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _seal(data: bytes) -> bytes:

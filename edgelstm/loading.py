@@ -44,21 +44,27 @@ def load(
         ConfigurationError: a setting makes no sense.
     """
     artifact = read_model(path)
-    graph = _open_delegated(artifact, backend, delegate, threads) if delegate else None
-    session = Session(
-        artifact,
-        backend=backend,
-        threads=threads,
-        invalid=invalid,
-        hold_limit=hold_limit,
-        graph=graph,
-    )
-    if verify and (first := session.check().first):
-        where = f"the runtime {session.backend} computes something else"
-        session.close()
-        raise ArtifactError(
-            f"{path} does not give its golden vectors on this machine: {where}, first in {first}."
+    graph = None
+    if delegate is not None:
+        graph = _open_delegated(artifact, backend, delegate, threads)
+    try:
+        session = Session(
+            artifact,
+            backend=backend,
+            threads=threads,
+            invalid=invalid,
+            hold_limit=hold_limit,
+            graph=graph,
         )
+        if verify and (first := session.check().first):
+            raise ArtifactError(
+                f"{path} does not give its golden vectors on this machine: the runtime "
+                f"{session.backend} computes something else, first in {first}."
+            )
+    except BaseException:
+        if graph:
+            graph.close()  # a delegate's process would live as long as the error
+        raise
     return session
 
 

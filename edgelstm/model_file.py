@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgelstm.artifact import GOLDEN, MANIFEST, Artifact
-from edgelstm.errors import ArtifactError
+from edgelstm.artifact import GOLDEN, MANIFEST, Artifact, read_bytes
 
 
 def is_plain(data: bytes) -> bool:
@@ -23,11 +22,7 @@ def read_model(path: str | Path) -> Artifact:
         ArtifactError: the file cannot be read, is damaged or is neither; or it is a model that
             cannot be stepped, and the message says what is missing.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
-    if not is_plain(data):
+    if not is_plain(read_bytes(path)):
         return Artifact.read(path)
     from edgelstm.plain import read_plain  # few files are, and it takes a while to import
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgelstm.artifact import Artifact, Golden
+from edgelstm.artifact import Artifact, Golden, read_bytes
 from edgelstm.errors import ArtifactError
 from edgelstm.flatbuffer import (
     EDGE_TPU,
@@ -60,18 +60,11 @@ def read_plain(path: str | Path) -> Artifact:
         ArtifactError: the file cannot be read, is no TFLite model or damaged, or cannot be
             stepped; the message says what is missing.
     """
-    data = _read(path)
+    data = read_bytes(path)
     try:
         return as_artifact(read_flatbuffer(data), data, Path(path).stem)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from error
-
-
-def _read(path: str | Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def as_artifact(model: Model, data: bytes, name: str) -> Artifact:

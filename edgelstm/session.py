@@ -65,6 +65,10 @@ class Session:
     - "skip": the reading is not stepped;
     - "raise": `ReadingError`, and nothing has happened.
 
+    A session is for one thread at a time: a run lets other threads go on, and two in one graph mix
+    their numbers. A step that Ctrl-C interrupts may leave the states between those before and
+    after it: set a state that was got before, or reset.
+
     Args:
         artifact: a checked artifact, see `Artifact.read`.
         backend: a name from `edgelstm.backends.BACKENDS`.
@@ -175,6 +179,8 @@ class Session:
             BackendError: as for `step`.
         """
         names = [tensor.name for tensor in self._inputs]
+        if not isinstance(x, Mapping):
+            raise ReadingError(f"This model takes its inputs by name, and was given {_short(x)}.")
         if x.keys() != set(names):
             raise ReadingError(
                 f"This model has the inputs {', '.join(names)}, and was given "
@@ -212,6 +218,7 @@ class Session:
             raise ReadingError(
                 f"A raw reading has {len(x)} arrays; this model takes {len(self._inputs)}."
             )
+        x = [np.asarray(value) for value in x]
         for value, tensor, columns in zip(x, self._inputs, self._units.columns, strict=True):
             shape = (columns.stop - columns.start,)
             if value.dtype != tensor.dtype or value.shape != shape:
@@ -314,7 +321,7 @@ class Session:
             self._windows.push(raw)
             try:
                 outputs = self._graph.run(self._windows.arrays)
-            except BackendError:
+            except BaseException:  # Ctrl-C too
                 self._windows.state = before
                 raise
         else:

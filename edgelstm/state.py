@@ -68,6 +68,18 @@ class State(Mapping[str, NDArray[Any]]):
     def __len__(self) -> int:
         return len(self._arrays)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, State) and self._content() == other._content()
+
+    def _content(self) -> tuple[object, ...]:
+        kept, last = (
+            None
+            if arrays is None
+            else {n: (v.dtype, v.shape, v.tobytes()) for n, v in arrays.items()}
+            for arrays in (self._arrays, self.last)
+        )
+        return self.sha256, kept, last, self.held
+
     def __repr__(self) -> str:
         return f"<State of model {self.sha256[:8]}: {', '.join(self._arrays) or 'nothing'}>"
 
@@ -164,7 +176,7 @@ class StateLayout:
                 _fits(last[name], (len(port.channels),), port.tensor.dtype)
                 for name, port in self._inputs.items()
             )
-        if not own or state.held < 0:
+        if not own or not 0 <= state.held < 2**63:
             raise StateError(ANOTHER_MODEL)
         kept = [state[s.name] for s in self._states]
         return kept, None if last is None else [last[name].copy() for name in self._inputs]

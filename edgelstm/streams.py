@@ -22,6 +22,8 @@ from edgelstm.windows import Windows
 
 Rows = NDArray[np.bool_]
 
+_CLOSED = "These streams are closed; load the artifact again."
+
 
 class Streams:
     """Steps many streams of one artifact together: one run of the graph takes a step of each.
@@ -32,7 +34,8 @@ class Streams:
 
     The graph is resized to the number of streams. Where it cannot be, it is run once for each:
     slower, and otherwise the same. Float results may differ from those of a `Session` in the last
-    digits, because a batch is computed in another order; integers are the same.
+    digits, because a batch is computed in another order; integers are the same. As for a `Session`,
+    one thread at a time may use them, and after Ctrl-C within a step the states are not certain.
 
     Args:
         artifact: a checked artifact, or the path of one.
@@ -60,8 +63,8 @@ class Streams:
         hold_limit: int = 10,
     ) -> None:
         check_policy(invalid, hold_limit)
-        if n < 1:
-            raise ConfigurationError(f"Streams({n}): there has to be at least one.")
+        if not isinstance(n, int) or n < 1:
+            raise ConfigurationError(f"Streams of {n!r}: their number is 1 or more.")
         self.artifact = artifact if isinstance(artifact, Artifact) else read_model(artifact)
         self.counters: list[SessionCounters] = []
         """Of each stream, what became of readings with values that are not finite."""
@@ -70,9 +73,11 @@ class Streams:
         self._targets = len(manifest.targets)
         self._options = backend, threads
         self._invalid, self._hold_limit = invalid, hold_limit
-        self._bound = min(scaling.plain for scaling in self._units.inputs)
-        if not all(scaling.plain for scaling in self._units.outputs):
-            self._bound = 0.0
+        # Below this readings go straight into the graph's memory; 0 where they never do.
+        self._bound = 0.0
+        scalings = self._units.inputs, self._units.outputs
+        if all(len(each) == 1 and each[0].plain for each in scalings):
+            self._bound = self._units.inputs[0].plain
         self._active = np.zeros(0, np.bool_)
         self._seen = np.zeros(0, np.bool_)
         self._held = np.zeros(0, np.int64)
@@ -83,8 +88,9 @@ class Streams:
         # While every stream has good readings, the last ones are in the graph's memory.
         self._open = False
         self._make_room(n)
-        for _ in range(n):
-            self.join()
+        self._add_rows(n)
+        self._active[:] = True
+        self.reset()
 
     def __len__(self) -> int:
         """How many rows `step` takes: one for each stream, those that left included."""
@@ -120,12 +126,12 @@ class Streams:
         """
         graph = self._graph
         if graph is None:
-            raise ConfigurationError("These streams are closed; load the artifact again.")
+            raise ConfigurationError(_CLOSED)
         values = self._readings(x)
         memory = graph.memory if self._open and present is None else None
         if memory and _size(values) < self._bound:
             rows = len(self._active)
-            memory.inputs[0][:rows] = values
+            memory.inputs[0].reshape(self._capacity, -1)[:rows] = values
             try:
                 memory.invoke()
             except RuntimeError as error:
@@ -204,7 +210,7 @@ class Streams:
             if due.any():
                 try:
                     y[due] = self._outputs(_run_rows(graph, self._batch, due))[due]
-                except BackendError:
+                except BaseException:  # Ctrl-C too
                     for i, state in kept.items():
                         self._windows[i].state = state
                     raise
@@ -238,23 +244,16 @@ class Streams:
         Returns:
             Its number: the lowest that is free.
         """
+        if self._graph is None:
+            raise ConfigurationError(_CLOSED)
         free = np.flatnonzero(~self._active)
-        if len(free):
-            i = int(free[0])
-            self._active[i] = True
-        else:
-            i = len(self._active)
-            if i == self._capacity:
-                self._make_room(i + max(1, i // 2))
-            self._leave_memory()
-            self._active = np.append(self._active, True)
-            self._seen = np.append(self._seen, False)
-            self._held = np.append(self._held, 0)
-            self._last = [
-                np.concatenate([v, np.zeros_like(v, shape=(1, *v.shape[1:]))]) for v in self._last
-            ]
-            self.counters.append(SessionCounters())
-            self._add_window(i)
+        if not len(free):
+            rows = len(self._active)
+            if rows == self._capacity:
+                self._make_room(rows + max(1, rows // 2))
+            self._add_rows(1)
+        i = int(np.flatnonzero(~self._active)[0])
+        self._active[i] = True
         self.counters[i] = SessionCounters()
         self.reset(i)
         return i
@@ -275,11 +274,19 @@ class Streams:
         Raises:
             ConfigurationError: there is no such stream.
         """
-        sha256 = self.artifact.manifest.sha256
-        for i in range(len(self)) if stream is None else (stream,):
-            window = self._windows[i].empty() if self._windows else {}
-            if stream is not None or self._active[i]:
-                self.set_state(i, State(self._layout.zero() | window, sha256, None, 0))
+        if stream is not None:
+            self._require(stream)
+        if self._graph is None:
+            raise ConfigurationError(_CLOSED)
+        rows = np.flatnonzero(self._active).tolist() if stream is None else [stream]
+        self._leave_memory()
+        states = self._graph.states
+        for state, zero in zip(states, self._layout.zero().values(), strict=True):
+            state[rows] = zero
+        self._graph.states = states
+        for i in rows if self._windows else ():
+            self._windows[i].state = self._windows[i].empty()
+        self._seen[rows], self._held[rows] = False, 0
 
     def state(self, stream: int) -> State:
         """What a stream remembers: a copy. A `Session` of the artifact takes it too.
@@ -317,7 +324,7 @@ class Streams:
 
     def _require(self, stream: int) -> Graph:
         if self._graph is None:
-            raise ConfigurationError("These streams are closed; load the artifact again.")
+            raise ConfigurationError(_CLOSED)
         if not (0 <= stream < len(self._active) and self._active[stream]):
             raise ConfigurationError(f"There is no stream {stream}.")
         return self._graph
@@ -326,6 +333,19 @@ class Streams:
         """Takes the last readings out of the graph's memory."""
         self._last = self._last_readings()
         self._open = False
+
+    def _add_rows(self, count: int) -> None:
+        """Makes rows for streams that are to come."""
+        self._leave_memory()
+        before = len(self._active)
+        self._active, self._seen, self._held = (
+            np.append(known, np.zeros(count, known.dtype))
+            for known in (self._active, self._seen, self._held)
+        )
+        self._last = [np.append(v, np.zeros((count, v.shape[1]), v.dtype), 0) for v in self._last]
+        for i in range(before, before + count):
+            self.counters.append(SessionCounters())
+            self._add_window(i)
 
     def _make_room(self, capacity: int) -> None:
         """Opens the graph for more streams, and moves those that are there."""

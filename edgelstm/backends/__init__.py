@@ -76,7 +76,7 @@ def open_graph(
         delegate: what the backend hands operations to, in this process.
 
     Raises:
-        ConfigurationError: there is no backend of that name.
+        ConfigurationError: there is no backend of that name, or not one thread.
         MissingDependencyError: the backend, or with "auto" any backend, is not installed.
         UnfitRuntimeError: it is installed, but not with what it needs.
         DelegateError: the delegate cannot be loaded, or refuses the model.
@@ -84,6 +84,8 @@ def open_graph(
     """
     if backend not in BACKENDS:
         raise ConfigurationError(f"No backend is called {backend!r}; try {', '.join(BACKENDS)}.")
+    if not isinstance(threads, int) or threads < 1:
+        raise ConfigurationError(f"The number of threads is {threads!r}; take 1 or more.")
     reasons: list[Exception] = []
     for name in _REGISTRY if backend == "auto" else (backend,):
         entry = _REGISTRY[name]

@@ -131,7 +131,7 @@ def _agree(whole: Graph, single: Graph, wiring: Wiring, batch: int) -> bool:
 
 def _noise(rng: np.random.Generator, spec: TensorSpec, batch: int) -> NDArray[Any]:
     """Raw values that any model takes: tokens are 0."""
-    level = {"int32": 0, "float32": 1}.get(spec.dtype, 20)
+    level = {"int32": 0, "int64": 0, "float32": 1}.get(spec.dtype, 20)
     noise = rng.normal(0, 1, (batch, *spec.shape[1:])) * level + spec.zero_point
     raw: NDArray[Any] = noise.clip(-128, 127).astype(spec.dtype)
     return raw

@@ -18,6 +18,7 @@ import select
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,8 @@ class Supervisor:
         self.lock = threading.RLock()
         self.counters = DelegateCounters()
         self.closed = False
+        self.forked = False
+        _supervisors.add(self)
         self._load, self._library, self._cpu, self._patience = load, library, cpu, patience
         self._request, self._answer = messages
         self.inputs, self.states = self._request.groups
@@ -122,6 +125,11 @@ class Supervisor:
         with self.lock:
             if self.closed:
                 raise BackendError("This graph is closed.")
+            if self.forked:
+                raise BackendError(
+                    "The delegate belongs to the process that forked this one; load the artifact "
+                    "again here."
+                )
             self._warn()
             for into, value in zip(self.inputs, inputs, strict=True):
                 into[...] = value.reshape(into.shape)
@@ -294,6 +302,10 @@ class Supervisor:
 
     def close(self) -> None:
         """Ends, once, the thread, the child process and the graph on the CPU."""
+        if self.forked:  # the first two are the parent's
+            self.closed = True
+            self._cpu.close()
+            return
         with self.lock:  # until it is roused the thread must not end: it closes what rouses it
             self.closed = True
             self._rouse()
@@ -316,11 +328,24 @@ class Supervisor:
             os.close(self._waker)
 
 
+_supervisors: weakref.WeakSet[Supervisor] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a process that was forked: a lock that another thread had would be held for ever."""
+    for supervisor in _supervisors:
+        supervisor.lock = threading.RLock()
+        supervisor.forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def _noise(like: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     """Inputs that move a graph: tokens, which must be known ones, stay at 0."""
-    if like.dtype == np.int32:
+    if like.dtype in (np.int32, np.int64):
         return np.zeros_like(like)
-    if like.dtype.kind == "i":
+    if like.dtype.kind in "iu":
         limits = np.iinfo(like.dtype)
         return rng.integers(limits.min, limits.max, like.shape, like.dtype, endpoint=True)
     return rng.normal(size=like.shape).astype(like.dtype)
@@ -328,7 +353,7 @@ def _noise(like: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
 
 def _alike(ours: NDArray[Any], theirs: NDArray[Any]) -> bool:
     """Whether a delegate's numbers could be the CPU's, rounded otherwise."""
-    if ours.dtype.kind == "i":
+    if ours.dtype.kind in "iu":
         span = 2.0 ** (8 * ours.dtype.itemsize)
     else:
         span = max(1.0, float(np.abs(theirs).max(initial=0)))

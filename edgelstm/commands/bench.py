@@ -26,11 +26,13 @@ from edgelstm.benchmark.runtime import PACKAGES, bare_interpreter, inner_invoke,
 from edgelstm.benchmark.timing import SLICE_S, Candidate, Timing, time_in_turns
 from edgelstm.commands.console import ProgressLine, backend_option, quiet_runtime
 from edgelstm.commands.watching import open_verified
+from edgelstm.errors import ConfigurationError
 from edgelstm.manifest import Manifest
 from edgelstm.session import Session
 
 PEERS = ("float", "onnxruntime", "fused")
 _INVOKE = "raw Invoke"
+_LONGEST_S = 86_400
 _TRIAL_S = 0.1  # to find the faster way to step a peer
 _MB = 1e6
 
@@ -132,6 +134,8 @@ def bench(
 
     Example: edgelstm bench pump.tflite --streams 64
     """
+    if not seconds <= _LONGEST_S:  # NaN is not
+        raise ConfigurationError(f"--seconds is {seconds:g}; give {_LONGEST_S:,} at most.")
     with open_verified(artifact, backend) as session, ProgressLine() as progress:
         readings = _readings(session.artifact)
         candidates = [

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
-from edgelstm.artifact import Artifact
+from edgelstm.artifact import Artifact, read_bytes
 from edgelstm.commands.console import format_budget, format_runtimes
 from edgelstm.errors import ArtifactError
 from edgelstm.flatbuffer import EDGE_TPU, Model, Subgraph, Tensor, read_flatbuffer
@@ -37,7 +37,7 @@ def inspect(file: Path, as_json: bool) -> None:
 
     Example: edgelstm inspect pump.tflite
     """
-    data = _read(file)
+    data = read_bytes(file)
     if is_plain(data):
         try:
             model = read_flatbuffer(data)
@@ -55,13 +55,6 @@ def inspect(file: Path, as_json: bool) -> None:
         lines = _page(content, file.name, len(data))
     for label, value in lines:
         click.echo(f"{label:<11}{_printable(value)}")
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 def _printable(text: str) -> str:

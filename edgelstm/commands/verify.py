@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -54,7 +56,7 @@ def verify(
             "sha256": manifest.sha256,
             "runtime": runtime,
             "holds": check.first is None,
-            **dataclasses.asdict(check),
+            **_finite(dataclasses.asdict(check)),
             "delegate": dataclasses.asdict(counters) if counters else None,
         }
         click.echo(json.dumps(found, indent=2))
@@ -71,3 +73,10 @@ def verify(
             click.echo(format_delegate(counters))
     if check.first or (counters and counters.cpu_steps):
         context.exit(1)
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with None for what JSON has no number for: a model may give NaN."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgelstm.artifact import Artifact
 from edgelstm.diagnosis import edge_tpu, machine, ports, runtimes, software, system
 from edgelstm.diagnosis.finding import Finding
 from edgelstm.errors import ArtifactError
+from edgelstm.model_file import read_model
 
 Progress = Callable[[str, int, int], None]
 
@@ -83,11 +83,12 @@ def _runtimes(
     described, damage = "", ""
     if artifact is not None:
         try:
-            manifest = Artifact.read(artifact).manifest
+            manifest = read_model(artifact).manifest
         except ArtifactError as error:
             damage = str(error)
         else:
-            described = f"{manifest.name}, {manifest.recipe}, made {manifest.created}"
+            made = "made by another tool" if manifest.plain else f"made {manifest.created}"
+            described = f"{manifest.name}, {manifest.recipe}, {made}"
             stages.append(f"{runtimes.FILE}{artifact}")
     examined = [runtimes.find(runtime) for runtime in runtimes.RUNTIMES]
     for i, found in enumerate(examined):

@@ -125,11 +125,13 @@ def _try_probe(backend: str, probe: Probe) -> tuple[str, str]:
 def _try_file(backend: str, path: str) -> tuple[str, str]:
     try:
         with edgelstm.load(path, backend=backend) as session:
-            broken = session.verify()
+            manifest, broken = session.artifact.manifest, session.verify()
+            if manifest.plain:
+                session.step([channel.mean for channel in manifest.channels])
     except EdgelstmError as error:
         return "refused", str(error)
     if broken is None:
-        return "right", ""
+        return "right", "it has no golden vectors" if manifest.plain else "its golden vectors hold"
     return "wrong", f"its golden vectors fail at run {broken}"
 
 

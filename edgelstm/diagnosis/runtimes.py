@@ -79,7 +79,7 @@ class Trial:
     Attributes:
         stage: `IMPORT`, a probe, `FILE` and a path, or `EXIT`.
         result: right, or how it failed.
-        detail: why; of a successful import the version.
+        detail: why; of a successful import the version, of a file that runs what that says.
     """
 
     stage: str
@@ -398,7 +398,7 @@ def artifact(name: str, described: str, damage: str, examined: Sequence[Examined
     for runtime, trial in trials:
         data = {"backend": runtime.backend, "result": trial.result}
         if trial.result == "right":
-            what = "runs it, and its golden vectors hold"
+            what = f"runs it, and {trial.detail}"
             findings.append(Finding(section, runtime.title, "ok", what, data=data))
         else:
             # The refusals of edgelstm say themselves what to do.

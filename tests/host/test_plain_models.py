@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from edgelstm import Streams, load
 from edgelstm.errors import ArtifactError
 from edgelstm.model_file import read_model
 from edgelstm.session import Session
@@ -21,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 READINGS = np.random.default_rng(3).normal(size=(60, 2))
 
 
-def spec(*shape: int) -> Any:
+def spec(*shape: int | None) -> Any:
     return tf.TensorSpec(shape, tf.float32)
 
 
@@ -198,3 +199,88 @@ def test_step_beside_another_signature(path: Path) -> None:
         np.testing.assert_allclose(stepped(session, READINGS[0]), 0.9 * READINGS[0], atol=1e-5)
     with pytest.raises(ArtifactError, match="'step' is of subgraph 1"):
         read_model(with_another(path, ("step", "reset")))
+
+
+# Shapes and types that edgelstm's own models do not have
+
+
+def both_ways(path: Path, readings: NDArray[Any]) -> None:
+    """A session for each stream gives what all streams give together."""
+    with Streams(path, 3) as streams:
+        sessions = [load(path) for _ in range(3)]
+        for t in range(len(readings) - 6):
+            x = readings[[t, t + 3, t + 6]]
+            expected = [stepped(session, row) for session, row in zip(sessions, x, strict=True)]
+            np.testing.assert_allclose(streams.step(x), expected, atol=1e-5)
+
+
+def with_a_step(path: Path, step: Callable[..., Any], *specs: Any) -> Path:
+    module = tf.Module()
+    module.step = traced(*specs)(step)
+    return converted(module, {"step": module.step}, path)
+
+
+def test_streams_of_two_inputs(path: Path) -> None:
+    def step(x: Any, z: Any, h: Any) -> dict[str, Any]:
+        level = tf.tanh(x + 2 * z + h)
+        return {"y": level, "next_h": level / 2}
+
+    both_ways(with_a_step(path, step, spec(None, 1), spec(None, 1), spec(None, 1)), READINGS)
+
+
+def test_streams_of_two_outputs(path: Path) -> None:
+    def step(x: Any, h: Any) -> dict[str, Any]:
+        level = tf.tanh(x + h)
+        return {"y": level, "w": 3 * level, "next_h": level / 2}
+
+    both_ways(with_a_step(path, step, spec(None, 2), spec(None, 2)), READINGS)
+
+
+def test_streams_with_a_time_axis(path: Path) -> None:
+    def step(x: Any, h: Any) -> dict[str, Any]:
+        level = tf.tanh(x[:, 0] + h)
+        return {"y": level[:, None], "next_h": level / 2}
+
+    both_ways(with_a_step(path, step, spec(None, 1, 2), spec(None, 2)), READINGS)
+
+
+def test_streams_without_an_axis_of_channels(path: Path) -> None:
+    def step(x: Any, h: Any) -> dict[str, Any]:
+        level = tf.tanh(x[:, None] + h)
+        return {"y": level, "next_h": level / 2}
+
+    both_ways(with_a_step(path, step, spec(None), spec(None, 1)), READINGS[:, :1])
+
+
+def test_streams_of_long_tokens(path: Path) -> None:
+    table = tf.constant(READINGS[:5], tf.float32)
+
+    def step(x: Any, h: Any) -> dict[str, Any]:
+        level = tf.tanh(tf.gather(table, x) + h)
+        return {"y": level, "next_h": level / 2}
+
+    tokens = tf.TensorSpec((None,), tf.int64)
+    readings = np.random.default_rng(1).integers(0, 5, (30, 1))
+    both_ways(with_a_step(path, step, tokens, spec(None, 2)), readings)
+
+
+@pytest.mark.parametrize("dtype", [tf.int8, tf.uint8], ids=lambda t: t.name)
+def test_bytes_with_and_without_a_sign(dtype: Any, path: Path) -> None:
+    module = tf.Module()
+
+    @traced(spec(1, 2))
+    def step(x: Any) -> dict[str, Any]:
+        return {"y": tf.tanh(x)}
+
+    module.step = step
+    tf.saved_model.save(module, str(path.with_suffix("")), signatures=step)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(path.with_suffix("")))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([np.float32(x[None])] for x in READINGS)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = dtype
+    with quiet():
+        path.write_bytes(converter.convert())
+    with Session(read_model(path)) as session:
+        for x in READINGS:
+            np.testing.assert_allclose(stepped(session, x), np.tanh(x), atol=0.03)

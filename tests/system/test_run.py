@@ -175,4 +175,4 @@ def test_an_artifact_that_computes_something_else_here_is_refused(
     replace(good, golden=Golden(good.golden.x, y)).write(bad)
     result = run("/dev/null", artifact=bad)
     assert result.returncode == 2
-    assert "first at step 7" in result.stderr
+    assert "first in run 7" in result.stderr

@@ -326,3 +326,15 @@ def test_random_bytes(path: Path) -> None:
     rng = np.random.default_rng(0)
     for length in (10, 1000, 100_000):
         assert "is not an edgelstm artifact" in refusal(path, rng.bytes(length))
+
+
+def test_a_device_never_ends_and_is_not_read() -> None:
+    with pytest.raises(ArtifactError, match=r"^/dev/zero is a device; give"):
+        Artifact.read("/dev/zero")
+
+
+def test_a_file_too_large_to_be_a_model_is_not_read(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**31 + 1)
+    with pytest.raises(ArtifactError, match=r"has 2,147,483,649 bytes, more than"):
+        Artifact.read(path)

@@ -25,6 +25,7 @@ from edgelstm.benchmark.machine import cores, cpu_name
 from edgelstm.benchmark.onnx_peer import onnx_steps
 from edgelstm.benchmark.runtime import bare_interpreter, inner_invoke, version_of
 from edgelstm.benchmark.timing import Candidate, Timing, time_in_turns
+from edgelstm.cli import main
 from edgelstm.commands.bench import Report, _page, bench
 from edgelstm.errors import BackendError, ConfigurationError, MissingDependencyError
 from edgelstm.manifest import Manifest, Operation
@@ -391,6 +392,13 @@ def test_a_processor_is_called_by_its_name(tmp_path: Path) -> None:
 def test_a_machine_without_proc_has_a_name(tmp_path: Path) -> None:
     assert cpu_name(tmp_path)
     assert cores() >= 1
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300"])
+def test_a_time_that_never_ends_is_refused(tiny_path: Path, seconds: str) -> None:
+    result = CliRunner().invoke(main, ["bench", str(tiny_path), "--seconds", seconds])
+    assert result.exit_code == 2
+    assert "--seconds is" in result.output
 
 
 # Peers

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgelstm.backends.child import count_operations
 from edgelstm.backends.delegates import parse_delegate
 from edgelstm.backends.graph import Delegate
+from edgelstm.backends.supervisor import _alike, _noise
 from edgelstm.errors import ConfigurationError
 
 
@@ -94,3 +102,63 @@ def test_the_operations_that_a_delegate_took_are_counted(
     delegates: list[dict[str, object]], taken: int
 ) -> None:
     assert count_operations(GRAPH + delegates) == (4, taken)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_a_trial_has_the_token_that_every_model_knows(dtype: type) -> None:
+    assert not _noise(np.ones((1, 4), dtype), np.random.default_rng(0)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
+def test_a_trial_takes_the_whole_range_of_integers(dtype: type) -> None:
+    found = _noise(np.ones((1, 1000), dtype), np.random.default_rng(0))
+    assert found.dtype == dtype
+    limits = np.iinfo(dtype)
+    assert float(found.max()) - float(found.min()) > 0.9 * (float(limits.max) - limits.min)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
+def test_numbers_that_could_be_the_cpus(dtype: type) -> None:
+    ours: NDArray[Any] = np.zeros((1, 8), dtype)
+    near = 2 ** (8 * ours.itemsize) // 20
+    assert _alike(ours, np.full_like(ours, near))
+    assert not _alike(ours, np.full_like(ours, 2 * near))
+
+
+FORK = """
+import os, sys, threading, warnings
+warnings.simplefilter("ignore")
+import edgelstm
+
+session = edgelstm.load(sys.argv[1], delegate="/nowhere/libnone.so")
+held, free = threading.Event(), threading.Event()
+
+def hold():  # as the watching thread may at any moment
+    with session._graph._supervisor.lock:
+        held.set()
+        free.wait()
+
+threading.Thread(target=hold).start()
+held.wait()
+if pid := os.fork():
+    free.set()
+    assert os.waitpid(pid, 0)[1] == 0
+    assert session.step([20.0, -5.0]) is not None
+    print("steps", session.delegate_counters.cpu_steps)
+else:
+    try:
+        session.step([20.0, -5.0])
+    except edgelstm.EdgelstmError as error:
+        print(error, flush=True)
+    session.state
+    sys.exit()  # which closes what is left
+"""
+
+
+def test_a_forked_process_ends_whoever_had_the_lock(tiny_path: Path) -> None:
+    command = [sys.executable, "-c", FORK, str(tiny_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    refusal, counted = done.stdout.splitlines()
+    assert refusal.startswith("The delegate belongs to the process that forked this one; load")
+    assert counted == "steps 1"

@@ -504,9 +504,13 @@ def test_which_runtimes_run_a_file() -> None:
         trial = Trial(f"{FILE}p.tflite", result, detail)
         return Examined(examined.runtime, True, examined.version, (*examined.trials, trial))
 
-    both = [tried(GOOD, "right"), tried(OLD, "refused", "It computes this wrongly.")]
+    both = [
+        tried(GOOD, "right", "its golden vectors hold"),
+        tried(OLD, "refused", "It computes this wrongly."),
+    ]
     found = artifact("p.tflite", "pump", "", both)
     assert levels(found) == {"p.tflite": "ok", "ai-edge-litert": "ok", "tflite-runtime": "note"}
+    assert named(found, "ai-edge-litert").what == "runs it, and its golden vectors hold"
     found = artifact("p.tflite", "pump", "", both[1:])
     assert levels(found)["tflite-runtime"] == "problem"
     crashed = artifact("p.tflite", "pump", "", [tried(GOOD, "crashed", "SIGSEGV")])

@@ -11,9 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from edgelstm.artifact import Artifact
 from edgelstm.commands.doctor import doctor, page
 from edgelstm.diagnosis import runtimes
 from edgelstm.diagnosis.finding import Finding
+from edgelstm_quantize.flatbuffer import pack, read
 
 KEYS = {"section", "name", "level", "what", "mend", "data"}
 SECTIONS = ["python", "machine", "runtimes", "ports", "edge-tpu", "disk", "clock"]
@@ -94,6 +96,16 @@ def test_a_damaged_file_is_a_problem(tmp_path: Path, tiny_path: Path) -> None:
     (found,) = [f for f in json.loads(result.stdout)["findings"] if f["section"] == "artifact"]
     assert found["level"] == "problem"
     assert "damaged" in found["what"]
+
+
+def test_a_file_of_another_tool_is_tried_too(tmp_path: Path, tiny: Artifact) -> None:
+    tree = read(tiny.flatbuffer)
+    tree.description = b"another tool"
+    (tmp_path / "p.tflite").write_bytes(pack(tree))
+    findings = json.loads(invoke("--json", tmp_path / "p.tflite").stdout)["findings"]
+    found = {f["name"]: f["what"] for f in findings if f["section"] == "artifact"}
+    assert found["p.tflite"] == "p, int8, made by another tool"
+    assert found["ai-edge-litert"] == "runs it, and it has no golden vectors"
 
 
 def test_the_page_ends_with_what_to_mend() -> None:

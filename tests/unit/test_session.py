@@ -622,6 +622,12 @@ def test_auto_takes_the_first_backend_that_is_installed(
     assert calls == [2]
 
 
+@pytest.mark.parametrize("threads", [0, -2, 1.5, "2"])
+def test_a_number_of_threads_that_is_none(tiny: Artifact, threads: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"^The number of threads is {threads!r}; take 1"):
+        Session(tiny, threads=threads)
+
+
 def test_model_that_a_backend_cannot_run(tiny: Artifact) -> None:
     with pytest.raises(BackendError, match="The backend litert cannot run this model"):
         Session(dataclasses.replace(tiny, flatbuffer=b"\0" * 64), backend="litert")
@@ -714,3 +720,14 @@ def uses(session: Session) -> list[Callable[[], object]]:
         session.verify,
         set_state,
     ]
+
+
+def test_raw_readings_may_be_lists_of_the_right_type_only(tiny: Artifact) -> None:
+    session = Session(tiny)
+    with pytest.raises(ConfigurationError, match=r"A raw reading of x is int64 \(2,\)"):
+        session.step_raw([[1, 2]])  # type: ignore[list-item]  # as a user may
+
+
+def test_inputs_by_name_are_a_mapping(ports: Session) -> None:
+    with pytest.raises(ConfigurationError, match=r"takes its inputs by name, and was given \[20"):
+        ports.step_named([20.0, -5.0, 15.0])  # type: ignore[arg-type]  # as a user may

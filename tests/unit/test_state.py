@@ -19,6 +19,7 @@ from edgelstm.direct import closer_look
 from edgelstm.errors import ConfigurationError, StateError
 from edgelstm.session import Session
 from edgelstm.state import State
+from edgelstm.streams import Streams
 
 Readings = NDArray[np.float64]
 DATA = Path(__file__).parents[1] / "data"
@@ -350,3 +351,25 @@ def test_flipped_bits_are_refused_or_harmless(name: str, sines: Readings) -> Non
             continue
         assert same(session.state, state)  # what changed was a time or the like
     assert refusals > 1000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_states_are_equal_when_they_hold_the_same(name: str, sines: Readings) -> None:
+    session, x = Session(artifact(name)), readings_of(name, sines)[0]
+    first = session.state
+    session.step(x)
+    second = session.state
+    assert first == Session(artifact(name)).state
+    assert State.load(second.save()) == second == session.state
+    assert first != second
+    assert second != dict(second)
+    assert second != State(dict(second), second.sha256, second.last, 1)
+    assert second != State(dict(second), second.sha256, None, 0)
+    assert second != State(dict(second), "another", second.last, 0)
+
+
+def test_a_count_out_of_all_bounds_is_refused(sines: Readings) -> None:
+    with Streams(DATA / "tiny.tflite", 1) as streams:
+        state = streams.state(0)
+        with pytest.raises(StateError):
+            streams.set_state(0, State(dict(state), state.sha256, None, 2**70))

@@ -287,9 +287,9 @@ def test_present_that_does_not_fit(tiny: Artifact, present: Any) -> None:
         Streams(tiny, 2).step([[20.0, -5.0]] * 2, present)
 
 
-@pytest.mark.parametrize("n", [0, -1])
-def test_there_has_to_be_a_stream(tiny: Artifact, n: int) -> None:
-    with pytest.raises(ConfigurationError, match="at least one"):
+@pytest.mark.parametrize("n", [0, -1, 2.5, "2", None])
+def test_there_has_to_be_a_stream(tiny: Artifact, n: Any) -> None:
+    with pytest.raises(ConfigurationError, match="their number is 1 or more"):
         Streams(tiny, n)
 
 
@@ -313,6 +313,8 @@ def test_closed_streams_say_so(tiny: Artifact) -> None:
         lambda: streams.step([[20.0, -5.0]] * 2),
         lambda: streams.state(0),
         lambda: streams.reset(0),
+        streams.reset,
+        streams.join,
     ):
         with pytest.raises(ConfigurationError, match="closed"):
             use()
@@ -368,8 +370,9 @@ def test_only_the_rows_asked_for_run(tiny: Artifact) -> None:
     assert y[1].any()
 
 
+@pytest.mark.parametrize("error", [BackendError, KeyboardInterrupt])
 def test_a_failed_run_leaves_windows_as_they_were(
-    tiny_window: Artifact, monkeypatch: pytest.MonkeyPatch
+    error: type[BaseException], tiny_window: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streams = Streams(tiny_window, 2)
     for x in ticks(tiny_window, 2, 7):
@@ -377,11 +380,11 @@ def test_a_failed_run_leaves_windows_as_they_were(
     before = [streams.state(i) for i in range(2)]
 
     def fail(*_: object) -> None:
-        raise BackendError("out of order")
+        raise error("out of order")
 
     with monkeypatch.context() as patch:
         patch.setattr(LoopedGraph, "run", fail)
-        with pytest.raises(BackendError, match="out of order"):
+        with pytest.raises(error, match="out of order"):
             streams.step(x)
     for i in range(2):
         check_state(streams.state(i), before[i])

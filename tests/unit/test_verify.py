@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from click.testing import CliRunner, Result
 from edgelstm import Session, load
 from edgelstm.artifact import Artifact
 from edgelstm.cli import main
-from edgelstm.errors import ArtifactError
+from edgelstm.errors import ArtifactError, ConfigurationError, DelegateWarning
 from edgelstm.golden import check_golden
 
 
@@ -146,3 +147,34 @@ def test_nothing_to_compare(tiny: Artifact) -> None:
     golden = dataclasses.replace(tiny.golden, x=tiny.golden.x[:0], y=tiny.golden.y[:0])
     check = check_golden(dataclasses.replace(tiny, golden=golden), [])
     assert (check.runs, check.first) == (0, None)
+
+
+def test_an_error_at_load_leaves_no_delegate_behind(tiny_path: Path) -> None:
+    with (
+        pytest.warns(DelegateWarning),
+        pytest.raises(ConfigurationError, match="No policy is called 'guess'") as caught,
+    ):
+        load(tiny_path, delegate="/nowhere/libnone.so", invalid="guess")
+    assert caught.tb  # it holds all that was there
+    assert "edgelstm-delegate" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_what_json_has_no_number_for_is_null(tiny_float32: Artifact, tmp_path: Path) -> None:
+    y = tiny_float32.golden.y.copy()
+    y[3, 0] = np.nan
+    broken = dataclasses.replace(tiny_float32, golden=dataclasses.replace(tiny_float32.golden, y=y))
+    broken.write(tmp_path / "broken.tflite")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    result = verify(tmp_path / "broken.tflite", "--json")
+    found = json.loads(result.stdout, parse_constant=refuse)
+    assert (found["holds"], found["worst"], found["first"]["expected"]) == (False, None, None)
+    assert found["first"]["run"] == 3
+
+
+def test_an_empty_name_is_no_delegate(tiny_path: Path) -> None:
+    result = verify(tiny_path, "--delegate", "")
+    assert result.exit_code == 2
+    assert "No delegate is called ''" in result.output

@@ -297,20 +297,29 @@ def test_bad_reading_does_not_enter_the_window(session: Session, sines: Readings
     assert session.step(sines[7]) is not None
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(RuntimeError, BackendError), (KeyboardInterrupt, KeyboardInterrupt)],
+)
 def test_a_run_that_fails_leaves_the_window_as_it_was(
-    session: Session, tiny_window: Artifact, sines: Readings, monkeypatch: pytest.MonkeyPatch
+    error: type[BaseException],
+    raised: type[BaseException],
+    session: Session,
+    tiny_window: Artifact,
+    sines: Readings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = Session(tiny_window)
     assert run(session, sines[:7]) == run(other, sines[:7])
     before = session.state.save()
 
     def fail() -> None:
-        raise RuntimeError("node 3 failed")
+        raise error("node 3 failed")
 
     with monkeypatch.context() as patched:
         patched.setattr(session._graph, "_invoke", fail)
         for _ in range(2):
-            with pytest.raises(BackendError, match="node 3 failed"):
+            with pytest.raises(raised, match="node 3 failed"):
                 session.step(sines[7])
     assert session.state.save() == before
     assert run(session, sines[7:40]) == run(other, sines[7:40])
