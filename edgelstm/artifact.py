@@ -140,7 +140,25 @@ class Artifact:
                 f"{path} is damaged: bytes have changed since it was written. Copy it again from "
                 "where it was made."
             )
+        if not _fit(golden, manifest):
+            raise ArtifactError(
+                f"{path} has golden vectors that do not fit its manifest; make it again with "
+                "'edgelstm quantize'."
+            )
         return cls(manifest, flatbuffer, golden, cpu)
+
+
+def _fit(golden: Golden, manifest: Manifest) -> bool:
+    """Whether there are values for each channel and target, and as many runs as readings give."""
+    if golden.x.ndim != 2:
+        return False
+    runs = readings = len(golden.x)
+    if manifest.window:
+        runs = max(0, (readings - manifest.window) // manifest.hop + 1)
+    return (golden.x.shape, golden.y.shape) == (
+        (readings, len(manifest.channels)),
+        (runs, len(manifest.targets)),
+    )
 
 
 def read_bytes(path: str | Path) -> bytes:

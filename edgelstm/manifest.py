@@ -11,6 +11,15 @@ from edgelstm.errors import ArtifactError
 from edgelstm.strict import build
 
 SCHEMA_VERSION = 3
+# Of each type, what a zero point may be.
+_LIMITS = {
+    "int8": (-128, 127),
+    "uint8": (0, 255),
+    "int16": (-32768, 32767),
+    "int32": (0, 0),
+    "int64": (0, 0),
+    "float32": (0, 0),
+}
 SIGNATURE = "step"
 """The signature that the converter writes."""
 
@@ -271,4 +280,41 @@ class Manifest:
                 f"The manifest has schema version {version!r}, and this edgelstm knows "
                 f"version {SCHEMA_VERSION}: install the edgelstm that made the file."
             )
-        return build(cls, data, "manifest", ArtifactError)
+        manifest = build(cls, data, "manifest", ArtifactError)
+        _check_tensors(manifest)
+        return manifest
+
+
+def _check_tensors(manifest: Manifest) -> None:
+    """Refuses tensors that cannot be, or that do not fit the channels, with an ArtifactError."""
+    for port in manifest.inputs:
+        _require_size(port.tensor, len(port.channels) * (manifest.window or 1))
+    for port in manifest.outputs:
+        _require_size(port.tensor, len(port.channels))
+    ports = [port.tensor for port in (*manifest.inputs, *manifest.outputs)]
+    for tensor in (*ports, *(pair.input for pair in manifest.states)):
+        if tensor.dtype not in _LIMITS:
+            raise ArtifactError(
+                f"The tensor {tensor.name!r} is of the type {tensor.dtype!r}; this edgelstm knows "
+                f"{', '.join(_LIMITS)}."
+            )
+        low, high = _LIMITS[tensor.dtype]
+        if not (0 <= tensor.scale < math.inf and low <= tensor.zero_point <= high):
+            raise ArtifactError(
+                f"The tensor {tensor.name!r} has the scale {tensor.scale} and the zero point "
+                f"{tensor.zero_point}, which no {tensor.dtype} tensor has."
+            )
+    for pair in manifest.states:
+        if pair.output != dataclasses.replace(pair.input, name=pair.output.name):
+            raise ArtifactError(
+                f"The state {pair.input.name!r} goes in and comes out in different forms, so it "
+                "cannot be carried over."
+            )
+
+
+def _require_size(tensor: TensorSpec, values: int) -> None:
+    if math.prod(tensor.shape[1:]) != values or any(n < 1 for n in tensor.shape):
+        raise ArtifactError(
+            f"The tensor {tensor.name!r} has the shape {tensor.shape}, which does not hold "
+            f"{values} values."
+        )

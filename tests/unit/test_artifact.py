@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgelstm import load
-from edgelstm.artifact import CPU, GOLDEN, MANIFEST, Artifact
+from edgelstm.artifact import CPU, GOLDEN, MANIFEST, Artifact, Golden
 from edgelstm.backends import litert
 from edgelstm.errors import ArtifactError, ConfigurationError, OutputExistsError
 
@@ -337,4 +337,17 @@ def test_a_file_too_large_to_be_a_model_is_not_read(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(2**31 + 1)
     with pytest.raises(ArtifactError, match=r"has 2,147,483,649 bytes, more than"):
+        Artifact.read(path)
+
+
+@pytest.mark.parametrize(
+    ("readings", "runs"), [((128, 3), (128, 2)), ((128, 2), (127, 2)), ((128,), (128, 2))]
+)
+def test_golden_vectors_fit_the_manifest(
+    tiny: Artifact, tmp_path: Path, readings: tuple[int, ...], runs: tuple[int, ...]
+) -> None:
+    golden = Golden(np.zeros(readings, np.float32), np.zeros(runs, np.int8))
+    path = tmp_path / "odd.tflite"
+    dataclasses.replace(tiny, golden=golden).write(path)
+    with pytest.raises(ArtifactError, match="golden vectors that do not fit its manifest"):
         Artifact.read(path)

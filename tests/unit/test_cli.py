@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import edgelstm
-from edgelstm.artifact import Artifact
+from edgelstm.artifact import Artifact, Golden
 from edgelstm.cli import main
 from edgelstm.commands.quantize import describe_conversion
 from edgelstm.errors import ConversionError
@@ -362,9 +362,11 @@ def changed(artifact: Artifact, **changes: Any) -> Artifact:
 def test_inspect_shows_the_first_of_many_targets(tiny: Artifact, folder: Path) -> None:
     (port,) = tiny.manifest.outputs
     for targets, more in ((16, []), (17, ["... and 1 more"]), (40, ["... and 24 more"])):
-        many = dataclasses.replace(port, channels=port.channels[:1] * targets)
+        tensor = dataclasses.replace(port.tensor, shape=(1, targets))
+        many = dataclasses.replace(port, channels=port.channels[:1] * targets, tensor=tensor)
         artifact = changed(tiny, outputs=(many,), golden_tolerance=(1.0,) * targets)
-        artifact.write(folder / "wide.tflite", force=True)
+        golden = Golden(tiny.golden.x, np.zeros((len(tiny.golden.x), targets), np.int8))
+        dataclasses.replace(artifact, golden=golden).write(folder / "wide.tflite", force=True)
         shown = [value for label, value in page_of(folder / "wide.tflite") if label == "target"]
         assert shown[16:] == more
         assert all(value.startswith("flow: ") for value in shown[:16])
@@ -373,7 +375,9 @@ def test_inspect_shows_the_first_of_many_targets(tiny: Artifact, folder: Path) -
 def test_inspect_of_a_window_that_runs_at_every_reading(
     tiny_window: Artifact, folder: Path
 ) -> None:
-    changed(tiny_window, hop=1).write(folder / "pump.tflite")
+    golden = Golden(tiny_window.golden.x[:8], tiny_window.golden.y[:1])
+    artifact = dataclasses.replace(changed(tiny_window, hop=1), golden=golden)
+    artifact.write(folder / "pump.tflite")
     page = page_of(folder / "pump.tflite")
     assert ("mode", "window of 8 readings, run at every reading") in page
 

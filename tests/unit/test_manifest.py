@@ -66,22 +66,34 @@ _channels = st.builds(
     std=_positive,
     tokens=st.none() | st.integers(1),
 )
-_ports = st.builds(
-    Port,
-    st.lists(_channels, min_size=1, max_size=3).map(tuple),
-    clip=st.none() | st.floats(),
-    scaling=st.sampled_from(["session", "graph"]),
-    tensor=st.builds(TensorSpec),
-)
-_some_ports = st.lists(_ports, min_size=1, max_size=2).map(tuple)
 _modes = st.just(("stream", None, 1)) | st.tuples(
     st.just("window"), st.integers(1, 999), st.integers(1, 999)
 )
 
 
 @st.composite
+def _some_ports(draw: st.DrawFn, window: int | None) -> tuple[Port, ...]:
+    ports = []
+    for _ in range(draw(st.integers(1, 2))):
+        channels = tuple(draw(st.lists(_channels, min_size=1, max_size=3)))
+        shape = (1, window, len(channels)) if window else (1, len(channels))
+        tensor = draw(
+            st.builds(
+                TensorSpec,
+                dtype=st.sampled_from(["int8", "int16", "float32"]),
+                shape=st.just(shape),
+                scale=st.floats(0, allow_infinity=False),
+                zero_point=st.just(0),
+            )
+        )
+        clip, scaling = draw(st.none() | st.floats()), draw(st.sampled_from(["session", "graph"]))
+        ports.append(Port(channels, clip, scaling, tensor))
+    return tuple(ports)
+
+
+@st.composite
 def _manifests(draw: st.DrawFn) -> Manifest:
-    outputs = draw(_some_ports)
+    outputs = draw(_some_ports(None))
     mode, window, hop = draw(_modes)
     return draw(
         st.builds(
@@ -90,8 +102,9 @@ def _manifests(draw: st.DrawFn) -> Manifest:
             mode=st.just(mode),
             window=st.just(window),
             hop=st.just(hop),
-            inputs=_some_ports,
+            inputs=_some_ports(window),
             outputs=st.just(outputs),
+            states=st.just(()),
             sample_period=_positive,
             golden_tolerance=st.just((1.0,) * sum(len(port.channels) for port in outputs)),
         )
@@ -330,3 +343,35 @@ def test_any_value_of_a_field_is_read_or_refused(
 def test_number_beyond_the_range_of_a_float_is_refused(manifest: Manifest) -> None:
     text = changed(manifest, lambda d: d.update(sample_period=10**400))
     assert "manifest.sample_period" in refusal(text)
+
+
+# What must fit together
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "value", "message"),
+    [
+        ("inputs", "dtype", "complex64", "of the type 'complex64'; this edgelstm knows int8"),
+        ("inputs", "zero_point", 300, "scale .* and the zero point 300, which no int8 tensor has"),
+        ("inputs", "scale", -0.5, "has the scale -0.5"),
+        ("inputs", "shape", [1, 3], r"the shape \(1, 3\), which does not hold 2 values"),
+        ("inputs", "shape", [1], r"the shape \(1,\), which does not hold 2 values"),
+        ("outputs", "shape", [1, 0], "which does not hold 2 values"),
+        ("outputs", "shape", [0, 2], "which does not hold 2 values"),
+        ("states", "shape", [1, 4], "goes in and comes out in different forms"),
+        ("states", "scale", 0.5, "goes in and comes out in different forms"),
+    ],
+)
+def test_what_does_not_fit_a_tensor_is_refused(
+    manifest: Manifest, where: str, field: str, value: object, message: str
+) -> None:
+    part = "output" if where == "states" else "tensor"
+    text = changed(manifest, lambda d: d[where][0][part].update({field: value}))
+    with pytest.raises(ArtifactError, match=message):
+        Manifest.from_json(text)
+
+
+def test_a_window_has_a_tensor_for_it(tiny_window: Artifact) -> None:
+    text = changed(tiny_window.manifest, lambda d: d.update(window=9))
+    with pytest.raises(ArtifactError, match="does not hold 18 values"):
+        Manifest.from_json(text)
