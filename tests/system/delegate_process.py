@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 import warnings
@@ -79,6 +80,7 @@ def outlive(graph: DelegatedGraph, model: bytes, wiring: Wiring, control: Path) 
 
 
 def interrupted(graph: DelegatedGraph, wiring: Wiring) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     x = readings(wiring, 1)[0]
     graph.run(x)
     try:

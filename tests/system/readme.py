@@ -79,6 +79,7 @@ def masked(output: str) -> list[str]:
 
     def mask(line: str) -> str:
         line = re.sub(r"\d[\d,.:]*", "#", line)
+        line = re.sub(r"  +", "  ", line)  # a column is as wide as its widest figure
         return re.sub(r"# (d|h|min)( # (h|min))?", "# time", line)  # "4 h 55 min", or just "5 h"
 
     return sorted(map(mask, output.splitlines()))

@@ -560,7 +560,7 @@ def test_ctrl_c_is_for_the_parent(
     assert os.getsid(standin.pids[0]) != os.getsid(process.pid)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     os.kill(standin.pids[0], signal.SIGTERM)  # as systemd does to all of a service
-    out, err = process.communicate()
+    out, err = process.communicate(timeout=60)
     counters = json.loads(out)
     assert (counters["delegate_steps"], counters["fallbacks"]) == (2, 0), err
     assert not is_there(standin.pids[0])
