@@ -33,7 +33,7 @@ types: $(VENV)/.for-dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.for-dev
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 format: $(VENV)/.for-dev
 	$(BIN)/ruff check --fix

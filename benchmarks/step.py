@@ -3,7 +3,8 @@
 LSTM x 2 + Dense(3) of several sizes in int8-float, on one thread, fed a float64 reading at a time.
 All candidates of a size are timed in turns, slice by slice of a millisecond, so that a busy machine
 slows them alike. A figure is the median over all slices of a slice's mean; a ratio is one of two
-such figures of one run. The peers are in the extra `peers`.
+such figures. Where memory happens to lie matters by a few percent, so all of it is done with
+several sets of fresh interpreters, and the median counts. The peers are in the extra `peers`.
 
 ONNX Runtime is stepped in both ways that its Python interface has. The bars are held against
 `run()`, the usual one; what `run_with_iobinding()` on fixed arrays gives is printed beside it.
@@ -16,6 +17,7 @@ import argparse
 import gc
 import itertools
 import os
+import statistics
 import sys
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -30,6 +32,8 @@ from numpy.typing import NDArray
 from peers import fused_candidate, numpy_candidate, onnx_candidates
 
 import edgelstm
+from edgelstm import Session, Streams
+from edgelstm.artifact import Artifact
 from edgelstm.benchmark.lstm_stack import lstm_stack
 from edgelstm.benchmark.machine import cores, cpu_name
 from edgelstm.benchmark.runtime import PACKAGES, bare_interpreter, inner_invoke, version_of
@@ -42,6 +46,7 @@ FASTER_THAN_ONNX = {32: 5.0, 128: 4.2, 256: 2.6}
 OVER_INVOKE = {32: 1.9, 256: 1.2}
 FASTER_THAN_FUSED = 7.0
 STREAM_STEPS = 2e6
+_BACKEND = "litert"
 _SMALLEST = SIZES[0]  # where the fused operation and the streams are measured
 _STEP, _INVOKE, _MANY = "Session.step", "raw Invoke", f"Streams({STREAMS}).step"
 _ONNX_INT8, _FUSED = "ONNX Runtime int8", "fused int8"
@@ -50,35 +55,42 @@ _ONNX_INT8, _FUSED = "ONNX Runtime int8", "fused int8"
 _GROWTH_TRACED, _GROWTH_RESIDENT = 4096, 500_000
 _SETTLING_STEPS = 20_000
 
+_REPEATS = 5
+
 Timings = dict[str, Timing]
 
 
-def measure(units: int, cache: Path, seconds: float) -> Timings:
-    """Times everything there is to time at one size."""
+def measure(units: int, cache: Path, seconds: float) -> list[Timings]:
+    """Times everything there is to time at one size, with several sets of fresh interpreters."""
     path = lstm_artifact(units, cache)
-    session = edgelstm.load(path)
-    artifact = session.artifact
+    artifact = Artifact.read(path)
     stack = lstm_stack(artifact.manifest)
     readings: list[NDArray[np.float64]] = list(recording().values)
-    invoke = inner_invoke(bare_interpreter(artifact.flatbuffer, session.backend))
-    candidates = [
-        Candidate(_INVOKE, invoke),
-        Candidate(_STEP, session.step, readings),
-        *_optional(lambda: onnx_candidates(stack, readings)),
-        numpy_candidate(stack, readings),
+    rows = [
+        np.array([readings[(i + k) % len(readings)] for k in range(STREAMS)])
+        for i in range(len(readings))
     ]
+    peers = [*_optional(lambda: onnx_candidates(stack, readings)), numpy_candidate(stack, readings)]
     if units == _SMALLEST:
-        candidates += _optional(lambda: [fused_candidate(stack, readings, session.backend)])
-        group = edgelstm.Streams(path, STREAMS)
-        rows = [
-            np.array([readings[(i + k) % len(readings)] for k in range(STREAMS)])
-            for i in range(len(readings))
-        ]
-        candidates.append(Candidate(_MANY, group.step, rows, STREAMS))
-    print(f"\n{stack} on {session.backend}")
-    timings = {timing.name: timing for timing in time_in_turns(candidates, seconds)}
-    _print(timings)
-    return timings
+        peers += _optional(lambda: [fused_candidate(stack, readings, _BACKEND)])
+    print(f"\n{stack} on {_BACKEND}")
+    repeats = []
+    for _ in range(_REPEATS):
+        session = Session(artifact, backend=_BACKEND)
+        invoke = inner_invoke(bare_interpreter(artifact.flatbuffer, _BACKEND))
+        own = [Candidate(_INVOKE, invoke), Candidate(_STEP, session.step, readings)]
+        if units == _SMALLEST:
+            many = Streams(artifact, STREAMS, backend=_BACKEND)
+            own.append(Candidate(_MANY, many.step, rows, STREAMS))
+        timings = time_in_turns([*own, *peers], seconds / _REPEATS)
+        repeats.append({timing.name: timing for timing in timings})
+    _print(repeats)
+    return repeats
+
+
+def ratio(repeats: list[Timings], of: str, to: str) -> float:
+    """How many times as long one takes as the other: the median of the repeats."""
+    return statistics.median(timings[of].ratio(timings[to]) for timings in repeats)
 
 
 def _optional(make: Callable[[], list[Candidate]]) -> list[Candidate]:
@@ -90,43 +102,48 @@ def _optional(make: Callable[[], list[Candidate]]) -> list[Candidate]:
         return []
 
 
-def _print(timings: Timings) -> None:
-    invoke, step = timings[_INVOKE], timings[_STEP]
-    width = max(map(len, timings))
+def _print(repeats: list[Timings]) -> None:
+    width = max(map(len, repeats[0]))
     print(
         f"{'':<{width}} {'time':>11} {'p99':>11} {'steps/s':>11} "
         f"{'/ Invoke':>9} {'/ step':>7} {'noise':>6}"
     )
-    for name, timing in timings.items():
+    for name in repeats[0]:
+        timing = sorted((t[name] for t in repeats), key=lambda t: t.mean_us)[len(repeats) // 2]
         print(
             f"{name:<{width}} {timing.mean_us:>8.2f} us {timing.p99_us:>8.2f} us "
-            f"{timing.steps_per_second:>11,.0f} {timing.ratio(invoke):>9.2f} "
-            f"{timing.ratio(step):>7.2f} {timing.spread:>6.0%}"
+            f"{timing.steps_per_second:>11,.0f} {ratio(repeats, name, _INVOKE):>9.2f} "
+            f"{ratio(repeats, name, _STEP):>7.2f} {timing.spread:>6.0%}"
         )
-    print(f"{invoke.rounds} rounds; noise: between the 10 % and the 90 % quantile of the slices")
+    rounds = sum(timings[_INVOKE].rounds for timings in repeats)
+    print(
+        f"{rounds} rounds, {len(repeats)} sets of interpreters; noise: between the 10 % and the "
+        "90 % quantile of the slices"
+    )
 
 
-def speed_bars(of_size: dict[int, Timings]) -> list[Bar]:
+def speed_bars(of_size: dict[int, list[Timings]]) -> list[Bar]:
     """The bars on speed, from the timings of each size."""
     bars = []
-    for units, timings in of_size.items():
-        size, step = f"at 2 x {units}", timings[_STEP]
+    for units, repeats in of_size.items():
+        size, found = f"at 2 x {units}", repeats[0].keys()
         if units in FASTER_THAN_ONNX:
-            run, bound = (timings.get(f"{_ONNX_INT8}, {way}") for way in ("run", "IOBinding"))
+            run, bound = (f"{_ONNX_INT8}, {way}" for way in ("run", "IOBinding"))
             what = f"times as fast as ONNX Runtime's dynamic int8 {size}"
-            if bound:
-                what += f" (as IOBinding: {bound.ratio(step):.2f})"
-            figure = run.ratio(step) if run else None
+            if bound in found:
+                what += f" (as IOBinding: {ratio(repeats, bound, _STEP):.2f})"
+            figure = ratio(repeats, run, _STEP) if run in found else None
             bars.append(Bar(what, figure, FASTER_THAN_ONNX[units], True))
         if units in OVER_INVOKE:
-            what = f"Session.step over raw Invoke {size}"
-            bars.append(Bar(what, step.ratio(timings[_INVOKE]), OVER_INVOKE[units], False))
+            each = [timings[_STEP].ratio(timings[_INVOKE]) for timings in repeats]
+            what = f"Session.step over raw Invoke {size} ({min(each):.2f} to {max(each):.2f})"
+            bars.append(Bar(what, statistics.median(each), OVER_INVOKE[units], False))
         if units == _SMALLEST:
-            fused = timings[_FUSED].ratio(step) if _FUSED in timings else None
+            fused = ratio(repeats, _FUSED, _STEP) if _FUSED in found else None
             what = f"times as fast as the fused operation {size}"
             bars.append(Bar(what, fused, FASTER_THAN_FUSED, True))
             what = f"steps a second of Streams({STREAMS}) on one core {size}"
-            figure = timings[_MANY].steps_per_second
+            figure = statistics.median(timings[_MANY].steps_per_second for timings in repeats)
             bars.append(Bar(what, figure, STREAM_STEPS, True, "{:,.0f}"))
     return bars
 
@@ -168,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the tables and the bars; 1 when one falls short."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=list(SIZES))
-    parser.add_argument("--seconds", type=float, default=8.0, help="of timing at each size")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of timing at each size")
     parser.add_argument("--steps", type=int, default=1_000_000, help="to watch memory over")
     parser.add_argument("--no-bars", action="store_true", help="exit with 0 whatever falls short")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="of the artifacts")
