@@ -72,6 +72,11 @@ def _page(content: Artifact, file: str, size: int) -> list[tuple[str, str]]:
         ("made", f"{manifest.created} by edgelstm {manifest.versions.get('edgelstm', '?')}"),
         ("mode", _mode(manifest)),
         ("recipe", manifest.recipe),
+        *(
+            [("compiled", f"for an Edge TPU; carries the model for the CPU, {len(cpu):,} bytes")]
+            if (cpu := content.cpu)
+            else []
+        ),
         ("runtimes", format_runtimes(manifest)),
         ("period", format_duration(manifest.sample_period)),
         *(("channel", _channel(c)) for c in manifest.channels),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,16 @@ def test_memory_of_other_artifacts(tiny_path: Path) -> None:
 
     assert memory("tiny_float32").endswith("states 64 bytes per stream")
     assert memory("tiny_window").endswith(" bytes, window 16 bytes per stream")
+
+
+def test_a_compiled_artifact_carries_the_model_for_the_cpu(tiny: Artifact, path: Path) -> None:
+    manifest = dataclasses.replace(tiny.manifest, cpu_sha256=tiny.manifest.sha256)
+    dataclasses.replace(tiny, manifest=manifest, cpu=tiny.flatbuffer).write(path)
+    size = f"{len(tiny.flatbuffer):,}"
+    row = ("compiled", f"for an Edge TPU; carries the model for the CPU, {size} bytes")
+    assert row in page_of(path)
+    tiny.write(path, force=True)
+    assert "compiled" not in dict(page_of(path))
 
 
 def test_damaged_artifact_is_no_plain_file(tiny_path: Path, path: Path) -> None:

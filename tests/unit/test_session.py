@@ -731,3 +731,10 @@ def test_raw_readings_may_be_lists_of_the_right_type_only(tiny: Artifact) -> Non
 def test_inputs_by_name_are_a_mapping(ports: Session) -> None:
     with pytest.raises(ConfigurationError, match=r"takes its inputs by name, and was given \[20"):
         ports.step_named([20.0, -5.0, 15.0])  # type: ignore[arg-type]  # as a user may
+
+
+def test_a_closed_session_says_so_whatever_the_reading(tiny: Artifact) -> None:
+    session = Session(tiny)
+    session.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        session.step([np.nan, -5.0])

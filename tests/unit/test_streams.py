@@ -389,3 +389,17 @@ def test_a_failed_run_leaves_windows_as_they_were(
     for i in range(2):
         check_state(streams.state(i), before[i])
     assert np.isfinite(streams.step(x)).all()
+
+
+def test_a_reset_forgets_how_long_a_stream_was_held(tiny_float: Artifact) -> None:
+    streams = Streams(tiny_float, 2, hold_limit=2)
+    x = ticks(tiny_float, 2, 1)[0]
+    bad = np.array([[np.nan, -5.0], x[1]])
+    for reading in (x, bad, bad):
+        streams.step(reading)
+    assert streams.state(0).held == 2
+    streams.reset(0)
+    assert streams.state(0).held == 0
+    streams.step(x)
+    streams.step(bad)
+    assert (streams.counters[0].held, streams.counters[0].resets) == (3, 0)
