@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from edgelstm import Session
+from edgelstm import Session, load
 from edgelstm.artifact import Artifact
 from edgelstm.backends.refusals import explain
-from edgelstm.errors import BackendError
+from edgelstm.errors import ArtifactError, BackendError, DelegateWarning
+from edgelstm.manifest import Operation
 
 TANH = 28
 
@@ -80,3 +84,54 @@ def test_a_model_for_the_edge_tpu(tiny: Artifact) -> None:
 )
 def test_of_other_errors_the_first_line(text: str, said: str) -> None:
     assert explain("litert", ValueError(text)) == f"The backend litert {said}"
+
+
+# Compiled models
+
+
+@pytest.fixture
+def compiled(tiny: Artifact) -> Artifact:
+    """As `quantize --device coral-usb` makes it, but for what the compiler would have made."""
+    model = with_operation(tiny, custom(b"edgetpu-custom-op")).flatbuffer
+    manifest = dataclasses.replace(
+        tiny.manifest,
+        sha256=hashlib.sha256(model).hexdigest(),
+        flatbuffer_bytes=len(model),
+        cpu_sha256=tiny.manifest.sha256,
+        operations=(Operation("edgetpu-custom-op", 1, 1),),
+    )
+    return Artifact(manifest, model, tiny.golden, cpu=tiny.flatbuffer)
+
+
+def test_without_a_delegate_a_compiled_model_runs_on_the_cpu(
+    compiled: Artifact, tiny: Artifact, tmp_path: Path
+) -> None:
+    compiled.write(tmp_path / "pump_edgetpu.tflite")
+    expected = Session(tiny).replay(tiny.golden.x)
+    with load(tmp_path / "pump_edgetpu.tflite", verify=True) as session:
+        assert np.array_equal(session.replay(tiny.golden.x), expected)
+
+
+def test_a_compiled_model_goes_on_on_the_cpu_when_the_stick_is_not_there(
+    compiled: Artifact, tiny: Artifact, tmp_path: Path
+) -> None:
+    compiled.write(tmp_path / "pump_edgetpu.tflite")
+    expected = Session(tiny).replay(tiny.golden.x)
+    with pytest.warns(DelegateWarning, match="the steps go on on the CPU"):
+        session = load(tmp_path / "pump_edgetpu.tflite", delegate="/nowhere/libnone.so")
+    with session:
+        assert np.array_equal(session.replay(tiny.golden.x), expected)
+        assert session.delegate_counters is not None
+        assert session.delegate_counters.cpu_steps == len(expected)
+
+
+def test_a_compiled_model_without_one_for_the_cpu_is_refused(
+    compiled: Artifact, tmp_path: Path
+) -> None:
+    manifest = dataclasses.replace(compiled.manifest, cpu_sha256=None)
+    alone = dataclasses.replace(compiled, manifest=manifest, cpu=None)
+    alone.write(tmp_path / "pump_edgetpu.tflite")
+    with pytest.raises(ArtifactError, match="carries none for the CPU to fall back on"):
+        load(tmp_path / "pump_edgetpu.tflite", delegate="edgetpu")
+    with pytest.raises(BackendError, match="compiled for an Edge TPU and runs with one only"):
+        load(tmp_path / "pump_edgetpu.tflite")
