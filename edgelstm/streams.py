@@ -33,9 +33,10 @@ class Streams:
     their places; they need not all have a reading at each tick.
 
     The graph is resized to the number of streams. Where it cannot be, it is run once for each:
-    slower, and otherwise the same. Float results may differ from those of a `Session` in the last
-    digits, because a batch is computed in another order; integers are the same. As for a `Session`,
-    one thread at a time may use them, and after Ctrl-C within a step the states are not certain.
+    slower, and otherwise the same. Results may differ from those of a `Session` in the last digits,
+    or by a rounding step, because a runtime may compute a batch with other kernels. As for a
+    `Session`, one thread at a time may use them, and after Ctrl-C within a step the states are not
+    certain.
 
     Args:
         artifact: a checked artifact, or the path of one.

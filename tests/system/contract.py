@@ -59,6 +59,9 @@ def check_streams(path: str, name: str, readings: Readings) -> None:
     starts = (0, 3, 11)
     with edgelstm.Streams(path, len(starts), backend=name) as streams:
         sessions = [edgelstm.load(path, backend=name) for _ in starts]
+        # A batch may be computed by other kernels, which round otherwise.
+        unit = np.concatenate([scaling.unit for scaling in sessions[0]._units.outputs])
+        tolerance = 2 * unit * sessions[0].artifact.manifest.golden_tolerance
         for t in range(len(readings) - max(starts)):
             x = np.array([readings[t + start] for start in starts])
             y = streams.step(x)
@@ -66,8 +69,8 @@ def check_streams(path: str, name: str, readings: Readings) -> None:
                 expected = session.step(own)
                 if expected is None:
                     assert np.isnan(row).all()
-                else:  # a batch of floats is computed in another order
-                    np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4)
+                else:
+                    assert (np.abs(row - expected) <= tolerance).all(), (row, expected, tolerance)
 
 
 def main() -> None:
