@@ -25,9 +25,13 @@ def onnx_candidates(stack: LstmStack, readings: Readings) -> list[Candidate]:
     ]
 
 
-def fused_candidate(stack: LstmStack, readings: Readings, backend: str) -> Candidate:
+def fused_model(stack: LstmStack) -> bytes:
+    """A model with the fused operation of older converters, in int8."""
+    return fused_lstm(stack.channels, stack.units, stack.targets)
+
+
+def fused_candidate(model: bytes, readings: Readings, backend: str) -> Candidate:
     """The fused operation of older converters, in int8."""
-    model = fused_lstm(stack.channels, stack.units, stack.targets)
     return Candidate("fused int8", fused_step(model, backend), readings)
 
 

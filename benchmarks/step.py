@@ -3,8 +3,8 @@
 LSTM x 2 + Dense(3) of several sizes in int8-float, on one thread, fed a float64 reading at a time.
 All candidates of a size are timed in turns, slice by slice of a millisecond, so that a busy machine
 slows them alike. A figure is the median over all slices of a slice's mean; a ratio is one of two
-such figures. Where memory happens to lie matters by a few percent, so all of it is done with
-several sets of fresh interpreters, and the median counts. The peers are in the extra `peers`.
+such figures. Where memory happens to lie matters by a few percent, so all of it is done in several
+fresh processes, one after the other, and the median counts. The peers are in the extra `peers`.
 
 ONNX Runtime is stepped in both ways that its Python interface has. The bars are held against
 `run()`, the usual one; what `run_with_iobinding()` on fixed arrays gives is printed beside it.
@@ -21,7 +21,10 @@ import statistics
 import sys
 import tracemalloc
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy, too, gets one thread
 
@@ -29,10 +32,9 @@ import numpy as np
 from bars import Bar, print_bars
 from lstm_models import default_cache, lstm_artifact, recording
 from numpy.typing import NDArray
-from peers import fused_candidate, numpy_candidate, onnx_candidates
+from peers import fused_candidate, fused_model, numpy_candidate, onnx_candidates
 
 import edgelstm
-from edgelstm import Session, Streams
 from edgelstm.artifact import Artifact
 from edgelstm.benchmark.lstm_stack import lstm_stack
 from edgelstm.benchmark.machine import cores, cpu_name
@@ -57,35 +59,44 @@ _SETTLING_STEPS = 20_000
 
 _REPEATS = 5
 
+T = TypeVar("T")
+
 Timings = dict[str, Timing]
 
 
 def measure(units: int, cache: Path, seconds: float) -> list[Timings]:
-    """Times everything there is to time at one size, with several sets of fresh interpreters."""
+    """Times everything there is to time at one size, in several fresh processes."""
     path = lstm_artifact(units, cache)
-    artifact = Artifact.read(path)
-    stack = lstm_stack(artifact.manifest)
-    readings: list[NDArray[np.float64]] = list(recording().values)
-    rows = [
-        np.array([readings[(i + k) % len(readings)] for k in range(STREAMS)])
-        for i in range(len(readings))
-    ]
-    peers = [*_optional(lambda: onnx_candidates(stack, readings)), numpy_candidate(stack, readings)]
-    if units == _SMALLEST:
-        peers += _optional(lambda: [fused_candidate(stack, readings, _BACKEND)])
+    stack = lstm_stack(Artifact.read(path).manifest)
     print(f"\n{stack} on {_BACKEND}")
-    repeats = []
-    for _ in range(_REPEATS):
-        session = Session(artifact, backend=_BACKEND)
-        invoke = inner_invoke(bare_interpreter(artifact.flatbuffer, _BACKEND))
-        own = [Candidate(_INVOKE, invoke), Candidate(_STEP, session.step, readings)]
-        if units == _SMALLEST:
-            many = Streams(artifact, STREAMS, backend=_BACKEND)
-            own.append(Candidate(_MANY, many.step, rows, STREAMS))
-        timings = time_in_turns([*own, *peers], seconds / _REPEATS)
-        repeats.append({timing.name: timing for timing in timings})
+    fused = _optional(lambda: [fused_model(stack)]) if units == _SMALLEST else []
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        repeats = [
+            pool.submit(_measure_once, path, seconds / _REPEATS, fused).result()
+            for _ in range(_REPEATS)
+        ]
     _print(repeats)
     return repeats
+
+
+def _measure_once(path: Path, seconds: float, fused: list[bytes]) -> Timings:
+    session = edgelstm.load(path, _BACKEND)
+    artifact = session.artifact
+    stack = lstm_stack(artifact.manifest)
+    readings: list[NDArray[np.float64]] = list(recording().values)
+    invoke = inner_invoke(bare_interpreter(artifact.flatbuffer, _BACKEND))
+    candidates = [Candidate(_INVOKE, invoke), Candidate(_STEP, session.step, readings)]
+    if max(stack.units) == _SMALLEST:
+        many = edgelstm.Streams(artifact, STREAMS, backend=_BACKEND)
+        rows = [
+            np.array([readings[(i + k) % len(readings)] for k in range(STREAMS)])
+            for i in range(len(readings))
+        ]
+        candidates.append(Candidate(_MANY, many.step, rows, STREAMS))
+    candidates += _optional(lambda: onnx_candidates(stack, readings))
+    candidates.append(numpy_candidate(stack, readings))
+    candidates += [fused_candidate(model, readings, _BACKEND) for model in fused]
+    return {timing.name: timing for timing in time_in_turns(candidates, seconds)}
 
 
 def ratio(repeats: list[Timings], of: str, to: str) -> float:
@@ -93,7 +104,7 @@ def ratio(repeats: list[Timings], of: str, to: str) -> float:
     return statistics.median(timings[of].ratio(timings[to]) for timings in repeats)
 
 
-def _optional(make: Callable[[], list[Candidate]]) -> list[Candidate]:
+def _optional(make: Callable[[], list[T]]) -> list[T]:
     """What can be made; a peer that is not installed is named and left out."""
     try:
         return make()
@@ -117,8 +128,8 @@ def _print(repeats: list[Timings]) -> None:
         )
     rounds = sum(timings[_INVOKE].rounds for timings in repeats)
     print(
-        f"{rounds} rounds, {len(repeats)} sets of interpreters; noise: between the 10 % and the "
-        "90 % quantile of the slices"
+        f"{rounds} rounds in {len(repeats)} processes; noise: between the 10 % and the 90 % "
+        "quantile of the slices"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgelstm.artifact import Artifact
 from edgelstm.backends import Graph, Wiring
 from edgelstm.backends.batch import LoopedGraph, open_batch
+from edgelstm.backends.graph import Memory
 from edgelstm.errors import BackendError, ConfigurationError, ReadingError
 from edgelstm.model_file import read_model
 from edgelstm.scaling import Units
@@ -71,7 +71,7 @@ class Streams:
         """Of each stream, what became of readings with values that are not finite."""
         manifest = self.artifact.manifest
         self._units, self._layout = Units(manifest), StateLayout(manifest)
-        self._targets = len(manifest.targets)
+        self._channels, self._targets = len(manifest.channels), len(manifest.targets)
         self._options = backend, threads
         self._invalid, self._hold_limit = invalid, hold_limit
         # Below this readings go straight into the graph's memory; 0 where they never do.
@@ -86,8 +86,9 @@ class Streams:
         self._windows: list[Windows] = []
         self._graph: Graph | None = None
         self._capacity = 0
-        # While every stream has good readings, the last ones are in the graph's memory.
-        self._open = False
+        # While every stream has good readings, the last ones are in the graph's memory: views on
+        # the rows of its input and its output.
+        self._way: tuple[NDArray[Any], NDArray[Any], Memory] | None = None
         self._make_room(n)
         self._add_rows(n)
         self._active[:] = True
@@ -129,19 +130,20 @@ class Streams:
         if graph is None:
             raise ConfigurationError(_CLOSED)
         values = self._readings(x)
-        memory = graph.memory if self._open and present is None else None
-        if memory and _size(values) < self._bound:
-            rows = len(self._active)
-            memory.inputs[0].reshape(self._capacity, -1)[:rows] = values
-            try:
-                memory.invoke()
-            except RuntimeError as error:
-                raise BackendError(f"The runtime failed at a step: {error}") from error
-            y: NDArray[np.float64] = memory.outputs[0].reshape(self._capacity, -1)[:rows]
-            y = y.astype(np.float64)  # first: an output may be a state as it went in
-            for into, out in memory.carries:
-                into[:] = out
-            return y
+        if self._way and present is None:
+            into, out, memory = self._way
+            # At least the square of the largest |value|; NaN is not below anything. `vdot` is the
+            # one product that says nothing of an overflow, to infinity, which is right here.
+            if np.vdot(values, values) < self._bound * self._bound:
+                into[...] = values
+                try:
+                    memory.invoke()
+                except RuntimeError as error:
+                    raise BackendError(f"The runtime failed at a step: {error}") from error
+                y: NDArray[np.float64] = out.astype(np.float64)  # first: it may be an old state
+                for state, following in memory.carries:
+                    state[:] = following
+                return y
         return self._step(graph, values, self._rows(present))
 
     def _readings(self, x: ArrayLike) -> NDArray[np.float64]:
@@ -151,7 +153,7 @@ class Streams:
             values = np.empty(0, object)
         if values.dtype.kind not in "fiub":
             raise ReadingError("The readings are not numbers; use NaN for a value that is missing.")
-        shape = (len(self._active), len(self.artifact.manifest.channels))
+        shape = (len(self._active), self._channels)
         if values.shape != shape:
             raise ReadingError(f"The readings have the shape {values.shape}; give {shape}.")
         return values.astype(np.float64, copy=False)
@@ -197,7 +199,12 @@ class Streams:
         self._last = last
         self._held[stepped] = np.where(held, self._held + 1, 0)[stepped]
         self._seen |= stepped
-        self._open = self._bound > 0 and not self._windows and bool((stepped & ~held).all())
+        self._way = None
+        memory, count = graph.memory, len(stepped)
+        if memory and self._bound > 0 and not self._windows and (stepped & ~held).all():
+            into, out = memory.inputs[0], memory.outputs[0]
+            rows_in, rows_out = (v.reshape(self._capacity, -1)[:count] for v in (into, out))
+            self._way = rows_in, rows_out, memory
         return y
 
     def _run(self, graph: Graph, raw: list[NDArray[Any]], stepped: Rows) -> NDArray[np.float64]:
@@ -234,7 +241,7 @@ class Streams:
         return self._units.from_raw([part.reshape(self._capacity, -1)[:rows] for part in raw])
 
     def _last_readings(self) -> list[NDArray[Any]]:
-        if self._open and self._graph:
+        if self._way and self._graph:
             rows = len(self._active)
             return [v.reshape(self._capacity, -1)[:rows] for v in self._graph.inputs]
         return self._last
@@ -299,7 +306,7 @@ class Streams:
         states = [state[stream : stream + 1] for state in graph.states]
         window = self._windows[stream].state if self._windows else {}
         last = [value[stream] for value in self._last_readings()]
-        seen = self._open or self._seen[stream]
+        seen = self._way is not None or self._seen[stream]
         return self._layout.pack(states, window, last if seen else None, int(self._held[stream]))
 
     def set_state(self, stream: int, state: State) -> None:
@@ -333,7 +340,7 @@ class Streams:
     def _leave_memory(self) -> None:
         """Takes the last readings out of the graph's memory."""
         self._last = self._last_readings()
-        self._open = False
+        self._way = None
 
     def _add_rows(self, count: int) -> None:
         """Makes rows for streams that are to come."""
@@ -382,7 +389,7 @@ class Streams:
         """Lets go of the interpreter; may be called twice. The streams cannot be used again."""
         if self._graph:
             self._graph.close()
-        self._graph, self._open = None, False
+        self._graph = self._way = None
 
     def __enter__(self) -> Streams:
         return self
@@ -394,13 +401,6 @@ class Streams:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _size(values: NDArray[np.float64]) -> float:
-    """At least the largest |value|; NaN where one is NaN."""
-    flat = values.ravel()
-    with np.errstate(over="ignore"):  # to infinity, which is right
-        return math.sqrt(flat.dot(flat))
 
 
 def _run_rows(graph: Graph, inputs: list[NDArray[Any]], rows: Rows) -> list[NDArray[Any]]:
