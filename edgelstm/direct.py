@@ -49,35 +49,40 @@ def direct_step(memory: Memory, scale_in: InputScaling, scale_out: OutputScaling
     into, out = memory.inputs[0].reshape(-1), memory.outputs[0].reshape(-1)
     if into.size > _WIDEST or scale_in.affine is None:
         return None
-    scope: dict[str, Any] = {
+    # What every step touches are local names (defaults), what few do are global ones: a name costs
+    # a look into memory, and a large model has pushed all of it out of the nearest caches.
+    local: dict[str, Any] = {
         "array": np.ndarray,
-        "hypot": hypot,
+        "float64": np.dtype(np.float64),
         "pack": struct.Struct(f"{into.size}{_FORMATS[into.dtype.name]}").pack_into,
         "target": into.view(np.uint8).data,
-        # Not numbers, not as many, or too large.
-        "odd": (TypeError, ValueError, OverflowError, struct.error),
         "invoke": memory.invoke,
-        "failed": _failed,
         "read": out.astype,
-        "float64": np.dtype(np.float64),
-        # Where every |value| is below this there is nothing to bound and nothing to scale.
-        "bound": scale_in.plain or np.inf,
+    }
+    scope: dict[str, Any] = {
+        # Not numbers, not as many, or too large.
+        "odd": (TypeError, ValueError, ArithmeticError, struct.error),
+        "failed": _failed,
+        "hypot": hypot,
         # As numbers are written below that a manifest out of all bounds leads to.
         "inf": np.inf,
         "nan": np.nan,
     }
     names = [f"x{i}" for i in range(into.size)]
+    # Within these there is nothing to bound and nothing to scale; NaN is within no bounds.
+    bound = repr(float(scale_in.plain)) if scale_in.plain else "inf"
+    within = " and ".join(f"-{bound} < {name} < {bound}" for name in names)
     lines = [
         "kind = type(x)",
-        "if kind is array:",
-        # As a list, dates are whole numbers and objects are anything.
-        "    if x.dtype is not float64 and x.dtype.kind not in 'fiub': return None",
-        "    x = x.tolist()",
-        "elif kind is not list and kind is not tuple: return None",
         "try:",
+        "    if kind is array:",
+        # As a list, dates are whole numbers and objects are anything.
+        "        if x.dtype is not float64 and x.dtype.kind not in 'fiub': return None",
+        "        x = x.tolist()",
+        "    elif kind is list or kind is tuple: hypot(*x)",  # TypeError for what is no number
+        "    else: return None",
         f"    {', '.join(names)}, = x",
-        # At least the largest |value|; NaN and infinity are not below anything.
-        f"    if not hypot({', '.join(names)}) < bound: return None",
+        f"    if not ({within}): return None",
     ]
     if not scale_in.plain:
         parts = zip(*(part.tolist() for part in scale_in.affine), strict=True)
@@ -98,15 +103,15 @@ def direct_step(memory: Memory, scale_in: InputScaling, scale_out: OutputScaling
     ]
     lines.append("y = read(float64)")  # first: an output may be a state as it went in
     for k, (state, following) in enumerate(memory.carries):
-        scope |= {f"state{k}": state, f"following{k}": following}
+        local |= {f"state{k}": state, f"following{k}": following}
         lines.append(f"state{k}[:] = following{k}")
     if not scale_out.plain:
-        scope |= {"unit": scale_out.unit, "offset": scale_out.offset}
+        local |= {"unit": scale_out.unit, "offset": scale_out.offset}
         lines += ["y *= unit", "y += offset"]
     lines.append("return y")
-    # As defaults they are local names, which cost nothing to look up.
-    known = "".join(f", {name}={name}" for name in scope)
+    known = "".join(f", {name}={name}" for name in local)
     source = f"def step(x{known}):\n" + "".join(f"    {line}\n" for line in lines)
+    scope |= local
     exec(source, scope)  # noqa: S102  # of names and numbers that are made above
     step: Step = scope.pop("step")  # or it would hold itself, and with it the graph's memory
     return step

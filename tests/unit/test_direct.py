@@ -438,12 +438,14 @@ def test_values_are_taken_below_the_bound_only() -> None:
     step = made(memory, port(2))
     bound = InputScaling(port(2)).plain
     assert step([bound * 0.99, -5.0]) is not None
+    assert step([0.8 * bound, -0.8 * bound]) is not None
     before = memory.inputs[0].copy()
     for bad in (
         [bound, 0.0],
         [0.0, -bound],
-        [0.8 * bound, 0.8 * bound],
+        [1.1 * bound, -1.1 * bound],
         [math.nan, 0.0],
+        [0.0, math.nan],
         [math.inf, math.nan],
     ):
         assert step(bad) is None
