@@ -116,8 +116,11 @@ class Artifact:
             ArtifactError: the file cannot be read, is no artifact, is damaged, or is of a schema
                 version that this edgelstm does not know.
         """
-        path = Path(path)
-        data = read_bytes(path)
+        return cls.from_bytes(read_bytes(path), path)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: str | Path) -> Artifact:
+        """Checks what was read from a file; `path` is for the messages. Raises what `read` does."""
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 text, packed = archive.read(MANIFEST), archive.read(GOLDEN)
@@ -187,7 +190,7 @@ def _seal(data: bytes) -> bytes:
     return (_SEAL + hashlib.sha256(data).hexdigest()).encode()
 
 
-def _what_is_wrong(path: Path, data: bytes) -> str:
+def _what_is_wrong(path: str | Path, data: bytes) -> str:
     if data[4:8] == b"TFL3":
         return (
             f"{path} is a TFLite model without a readable edgelstm manifest: it is damaged, or "

@@ -22,8 +22,9 @@ def read_model(path: str | Path) -> Artifact:
         ArtifactError: the file cannot be read, is damaged or is neither; or it is a model that
             cannot be stepped, and the message says what is missing.
     """
-    if not is_plain(read_bytes(path)):
-        return Artifact.read(path)
-    from edgelstm.plain import read_plain  # few files are, and it takes a while to import
+    data = read_bytes(path)
+    if not is_plain(data):
+        return Artifact.from_bytes(data, path)
+    from edgelstm.plain import plain_from_bytes  # few files are, and it takes a while to import
 
-    return read_plain(path)
+    return plain_from_bytes(data, path)

@@ -60,7 +60,11 @@ def read_plain(path: str | Path) -> Artifact:
         ArtifactError: the file cannot be read, is no TFLite model or damaged, or cannot be
             stepped; the message says what is missing.
     """
-    data = read_bytes(path)
+    return plain_from_bytes(read_bytes(path), path)
+
+
+def plain_from_bytes(data: bytes, path: str | Path) -> Artifact:
+    """What `read_plain` makes of a file's content; `path` names it. Raises what that does."""
     try:
         return as_artifact(read_flatbuffer(data), data, Path(path).stem)
     except ArtifactError as error:

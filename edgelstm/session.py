@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,16 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgelstm.artifact import Artifact
-from edgelstm.backends import RUNTIME_PACKAGES, Graph, Wiring, open_graph
+from edgelstm.backends import Graph, Wiring, open_graph
+from edgelstm.backends.fitness import require_right_numbers
 from edgelstm.backends.graph import DelegateCounters
 from edgelstm.direct import Step, closer_look, direct_step
 from edgelstm.errors import (
-    BackendError,
     ConfigurationError,
     ReadingError,
 )
 from edgelstm.golden import GoldenCheck, check_golden
-from edgelstm.manifest import Manifest
 from edgelstm.scaling import Units
 from edgelstm.state import State, StateLayout
 from edgelstm.windows import Windows
@@ -414,38 +412,6 @@ def check_policy(invalid: str, hold_limit: int) -> None:
         raise ConfigurationError(f"No policy is called {invalid!r}; try {known}.")
     if hold_limit < 0:
         raise ConfigurationError(f"The hold limit is {hold_limit}; take 0 or more.")
-
-
-def require_right_numbers(manifest: Manifest, graph: Graph) -> None:
-    """Refuses a runtime that would load the model and compute it wrongly.
-
-    Raises:
-        BackendError: the manifest does not name the runtime, or only a later release of it.
-    """
-    package = RUNTIME_PACKAGES.get(graph.backend)
-    if package is None or manifest.plain:
-        return
-    if package not in manifest.runtimes:
-        known = ", ".join(f"{name} {version}" for name, version in manifest.runtimes.items())
-        raise BackendError(
-            f"{package} loads this model ({manifest.recipe}) but computes it wrongly; run it with "
-            f"{known or 'another runtime'}, or convert it with --runtime {package}."
-        )
-    lowest = manifest.runtimes[package]
-    if graph.release and _release(graph.release) < _release(lowest):
-        raise BackendError(
-            f"This model ({manifest.recipe}) needs {package} {lowest} or later, and "
-            f"{graph.release} is installed; run: pip install '{package}>={lowest}'"
-        )
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """The numbers that a version starts with, without zeros at the end."""
-    found = re.match(r"\d+(\.\d+)*", version)
-    numbers = [int(part) for part in found[0].split(".")] if found else []
-    while numbers and numbers[-1] == 0:
-        del numbers[-1]
-    return tuple(numbers)
 
 
 def _not_finite(values: NDArray[np.float64]) -> ReadingError:

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from edgelstm.artifact import Artifact
 from edgelstm.backends import Graph, Wiring
 from edgelstm.backends.batch import LoopedGraph, open_batch
+from edgelstm.backends.fitness import require_right_numbers
 from edgelstm.backends.graph import Memory
 from edgelstm.errors import BackendError, ConfigurationError, ReadingError
 from edgelstm.model_file import read_model
 from edgelstm.scaling import Units
-from edgelstm.session import SessionCounters, check_policy, require_right_numbers
+from edgelstm.session import SessionCounters, check_policy
 from edgelstm.state import State, StateLayout
 from edgelstm.windows import Windows
 

@@ -48,7 +48,7 @@ def inspect(file: Path, as_json: bool) -> None:
             return
         lines = _plain_page(model, data, file)
     else:
-        content = Artifact.read(file)
+        content = Artifact.from_bytes(data, file)
         if as_json:
             click.echo(content.manifest.to_json(), nl=False)
             return

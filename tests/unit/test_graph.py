@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from edgelstm.artifact import Artifact
 from edgelstm.backends import Wiring, interpreter, open_graph
 from edgelstm.backends.batch import LoopedGraph, open_batch
+from edgelstm.backends.fitness import require_right_numbers
 from edgelstm.backends.interpreter import _carries, _kept
 from edgelstm.backends.litert import LiteRtGraph
 from edgelstm.errors import BackendError
 from edgelstm.manifest import Manifest, StatePair, TensorSpec
-from edgelstm.session import Session, require_right_numbers
+from edgelstm.session import Session
 
 pytest.importorskip("ai_edge_litert")
 
