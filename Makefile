@@ -1,5 +1,6 @@
 # make demo    the main job on a real recording
 # make test    everything; make check: lint, types and unit tests only
+# make firmware    the firmware for AVR, with Debian's compiler
 # A fresh Debian machine needs python3.11, make and a compiler.
 
 PYTHON ?= python3.11
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 # The lock: what was tested together.
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check lint types unit format clean
+.PHONY: demo test check lint types unit firmware format clean
 
 demo: $(VENV)/.for-demo
 	$(BIN)/edgelstm demo --json edgelstm-demo.json --plot edgelstm-demo.png
@@ -35,6 +36,10 @@ types: $(VENV)/.for-dev
 unit: $(VENV)/.for-dev
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
+# For an Arduino Uno, with how much flash and RAM it takes.
+firmware:
+	@$(MAKE) --no-print-directory -C firmware_bridge/firmware
+
 format: $(VENV)/.for-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -53,7 +58,7 @@ $(VENV)/.for-demo: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.for-dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing TensorFlow, the tests and the linters; about a minute at first."
-	$(call PIP_INSTALL,$(VENV)) -c constraints.txt -e '.[quantize,parquet,plot,peers,dev]'
+	$(call PIP_INSTALL,$(VENV)) -c constraints.txt -e '.[quantize,parquet,plot,mqtt,peers,dev]'
 	@touch $@ $(VENV)/.for-demo
 
 $(AARCH64)/.ready: $(VENV)/.for-dev tools/aarch64-root constraints.txt \

@@ -13,7 +13,9 @@ from edgelstm.commands.demo import demo
 from edgelstm.commands.devices import devices
 from edgelstm.commands.doctor import doctor
 from edgelstm.commands.inspect import inspect
+from edgelstm.commands.ports import ports
 from edgelstm.commands.quantize import quantize
+from edgelstm.commands.record import record
 from edgelstm.commands.run import run
 from edgelstm.commands.simulate import simulate
 from edgelstm.commands.train import train
@@ -60,7 +62,9 @@ _COMMANDS = (
     verify,
     bench,
     run,
+    record,
     simulate,
+    ports,
     devices,
     doctor,
 )

@@ -103,6 +103,7 @@ class Pipeline:
         self._forecast: NDArray[np.float64] | None = None
         self._last: Reading | None = None
         self._runs = 0
+        self._warming_up = True
 
     @property
     def open_alert(self) -> Alert | None:
@@ -133,10 +134,15 @@ class Pipeline:
         if predicted is None:
             return Verdict(reading)
 
+        warming_up = self._runs <= self._warm_up
+        if self._warming_up and not warming_up:
+            # The residuals until now told of states that began at zero, not of the machine.
+            self._scorer.reset()
+        self._warming_up = warming_up
         observed = np.array([reading.values[i] for i in self._targets])
         score = self._scorer.update(observed - predicted)
         self.counters.scored += 1
-        if self._runs <= self._warm_up:
+        if warming_up:
             return Verdict(reading, predicted, score)
         judgement = self._threshold.update(score)
         event, alert = self._rule.update(reading.timestamp, score, judgement.exceeded) or (

@@ -17,7 +17,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 ROOT = Path(__file__).parent.parent
-SLOW_FOLDERS = {"host", "system"}
+SLOW_FOLDERS = {"firmware", "host", "system"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

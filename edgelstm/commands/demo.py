@@ -146,7 +146,7 @@ def _virtual_device(csv: Path, rows: str) -> Iterator[_Device]:
 
 
 def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdict]]:
-    from edgelstm_bridge import SerialSource
+    from edgelstm_bridge.sources import open_source
 
     latency = LatencyHistogram()
     progress = ProgressLine()
@@ -157,7 +157,7 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
 
     log = LogSink(write)
     verdicts = []
-    with open_verified(artifact) as session, SerialSource(device.port) as source:
+    with open_verified(artifact) as session, open_source(device.port, format="frames") as source:
         pipeline = Pipeline(session)
         for verdict in watch(pipeline, source, latency):
             verdicts.append(verdict)
@@ -165,7 +165,7 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
                 progress("watching", len(verdicts), device.readings)
             log.take(verdict)
         progress.done()
-        received, lost = source.counters.samples, source.lost
+        received, lost = source.counters.readings, source.counters.lost
     return {
         "sent": device.sent(),
         "received": received,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +20,9 @@ from edgelstm.commands.console import (
     format_delegate,
     plain_warnings,
 )
-from edgelstm.commands.watching import in_model_order, open_verified, period_warning, watch
+from edgelstm.commands.event_lines import RateLimit, format_event
+from edgelstm.commands.sourcing import format_trouble, open_chosen, source_options
+from edgelstm.commands.watching import RateGuard, in_model_order, open_verified, resampled, watch
 from edgelstm.latency import LatencyHistogram
 from edgelstm.pipeline import Pipeline, Verdict
 from edgelstm.reading import Reading
@@ -30,21 +32,22 @@ from edgelstm.sinks.jsonl import JsonlSink
 from edgelstm.sinks.log import LogSink
 
 if TYPE_CHECKING:
-    from edgelstm_bridge import SerialSource
+    from edgelstm_bridge.receiver import SourceCounters
+    from edgelstm_bridge.source import Source
 
 _STATUS_INTERVAL_S = 0.5
 
 
 @click.command(short_help="Watch a sensor and print alerts.")
 @click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--port", required=True, help="A serial port, such as /dev/ttyACM0.")
+@source_options
 @click.option(
-    "--baud-rate",
-    type=click.IntRange(min=1),
-    default=115_200,
-    show_default=True,
-    help="As the firmware has it.",
+    "--set-rate", is_flag=True, help="Ask the device to send at the rate that the model needs."
 )
+@click.option(
+    "--resample", is_flag=True, help="Put the readings onto the rate that the model needs."
+)
+@click.option("--any-rate", is_flag=True, help="Go on, with a warning, at a wrong rate.")
 @click.option(
     "--false-alarms-per-day",
     type=click.FloatRange(min=0, min_open=True),
@@ -62,21 +65,22 @@ _STATUS_INTERVAL_S = 0.5
 )
 def run(
     artifact: Path,
-    port: str,
-    baud_rate: int,
+    set_rate: bool,
+    resample: bool,
+    any_rate: bool,
     false_alarms_per_day: float | None,
     backend: str,
     delegate: str | None,
     alerts_file: Path | None,
+    **options: Any,
 ) -> None:
-    """Watch a sensor: read a serial port, step the model, print alerts.
+    """Watch a sensor: take readings from a device, step the model, print alerts.
 
-    Ends when the device says that it has sent everything, or with Ctrl-C.
+    A device that goes away is waited for. Ends when the device says that it has sent everything,
+    or with Ctrl-C.
 
     Example: edgelstm run pump.tflite --port /dev/ttyACM0
     """
-    from edgelstm_bridge import SerialSource
-
     signal.signal(signal.SIGTERM, _interrupt)
     with (
         plain_warnings(),
@@ -85,68 +89,110 @@ def run(
     ):
         manifest = session.artifact.manifest
         pipeline = Pipeline(session, false_alarms_per_day=false_alarms_per_day)
-        source = stack.enter_context(SerialSource(port, baud_rate))
+        period = manifest.sample_period
+        source = stack.enter_context(
+            open_chosen(**options, sample_period=period if set_rate else None)
+        )
         sinks: list[Sink] = []
         if alerts_file:
             sinks.append(stack.enter_context(closing(JsonlSink(alerts_file))))
         model = [channel.name for channel in manifest.channels]
-        device = [channel.name for channel in source.hello.channels]
-        readings = in_model_order(source, device, model)
+        device = [channel.name for channel in source.channels]
+        display = _Display(pipeline, source)
+        readings = in_model_order(display.readings(), device, model)
+        if resample:
+            readings = resampled(readings, period)
+        else:
+            guard = RateGuard(manifest, any_rate, display.warn)
+            if not set_rate:
+                guard.announced(source.sample_period)
+            readings = guard.watch(readings)
         click.echo(
-            f"Watching {', '.join(model)} on {port} with {artifact.name} "
+            f"Watching {', '.join(model)} on {source.description} with {artifact.name} "
             f"({manifest.recipe}, {session.backend}): {format_budget(pipeline.budget)}. "
             "Times are UTC."
         )
-        if warning := period_warning(manifest, source.hello.sample_period_us / 1e6):
-            click.echo(f"Warning: {warning}", err=True)
-        _watch(pipeline, source, readings, sinks)
+        display.watch(readings, sinks)
 
 
-def _watch(
-    pipeline: Pipeline, source: SerialSource, readings: Iterable[Reading], sinks: Sequence[Sink]
-) -> None:
-    latency = LatencyHistogram()
-    status, next_status = LiveLine(), 0.0
+class _Display:
+    """What is shown while it runs: alerts, what happens to the device, and a line of status."""
 
-    def write(line: str) -> None:
-        status.clear()
+    def __init__(self, pipeline: Pipeline, source: Source) -> None:
+        self._pipeline = pipeline
+        self._source = source
+        self._line = LiveLine()
+        self._lines = RateLimit(self._write_aside)
+        self._next_status = 0.0
+
+    def readings(self) -> Iterator[Reading]:
+        """The readings of the source; what happens to the device is shown as it comes.
+
+        Gaps are not: the status line counts them, and the pipeline knows what to do.
+        """
+        from edgelstm_bridge.events import Gap
+
+        for event in self._source.events():
+            if type(event) is Reading:
+                yield event
+            elif type(event) is not Gap and (text := format_event(event)):
+                self._lines.take(text, time.monotonic())
+
+    def warn(self, text: str) -> None:
+        """Shows a warning."""
+        self._write_aside(f"Warning: {text}")
+
+    def watch(self, readings: Iterable[Reading], sinks: Sequence[Sink]) -> None:
+        """Puts readings through the pipeline and into the sinks, until they end."""
+        latency = LatencyHistogram()
+        log = LogSink(self._write)
+        try:
+            for verdict in watch(self._pipeline, readings, latency):
+                for sink in sinks:
+                    sink.take(verdict)
+                if not log.take(verdict):
+                    self._show_status(verdict)
+        except KeyboardInterrupt:
+            self._line.clear()
+            click.echo("Stopped.", err=True)
+        finally:
+            self._lines.close()
+            self._line.clear()
+            _print_summary(self._pipeline, self._source.counters, latency)
+
+    def _write(self, line: str) -> None:
+        self._line.clear()
         click.echo(line)
 
-    log = LogSink(write)
-    try:
-        for verdict in watch(pipeline, readings, latency):
-            for sink in sinks:
-                sink.take(verdict)
-            if not log.take(verdict) and status.live and time.monotonic() >= next_status:
-                status.show(_status(verdict, pipeline, source))
-                next_status = time.monotonic() + _STATUS_INTERVAL_S
-    except KeyboardInterrupt:
-        status.clear()
-        click.echo("Stopped.", err=True)
-    finally:
-        status.clear()
-        _print_summary(pipeline, source, latency)
+    def _write_aside(self, line: str) -> None:
+        self._line.clear()
+        click.echo(line, err=True)
+
+    def _show_status(self, verdict: Verdict) -> None:
+        """A sign of life: the last reading, how many there were, and where the score is."""
+        if not self._line.live or time.monotonic() < self._next_status:
+            return
+        self._next_status = time.monotonic() + _STATUS_INTERVAL_S
+        score = "warming up"
+        if verdict.score is not None and verdict.threshold is not None:
+            score = f"score {verdict.score:.1f} of {verdict.threshold:.1f}"
+        self._line.show(
+            f"{format_time(verdict.reading.timestamp)}  "
+            f"{self._pipeline.counters.readings:,} readings, "
+            f"{self._source.counters.lost:,} lost, {score}"
+        )
 
 
-def _status(verdict: Verdict, pipeline: Pipeline, source: SerialSource) -> str:
-    """A sign of life: the last reading, how many there were, and where the score is."""
-    score = "warming up"
-    if verdict.score is not None and verdict.threshold is not None:
-        score = f"score {verdict.score:.1f} of {verdict.threshold:.1f}"
-    return (
-        f"{format_time(verdict.reading.timestamp)}  {pipeline.counters.readings:,} readings, "
-        f"{source.lost:,} lost, {score}"
-    )
-
-
-def _print_summary(pipeline: Pipeline, source: SerialSource, latency: LatencyHistogram) -> None:
-    counts, damaged = pipeline.counters, source.counters.damaged
+def _print_summary(pipeline: Pipeline, source: SourceCounters, latency: LatencyHistogram) -> None:
+    counts = pipeline.counters
     alerts = "1 alert" if pipeline.alerts == 1 else f"{pipeline.alerts:,} alerts"
     state = ", one still open" if pipeline.open_alert else ""
     click.echo(
-        f"{counts.readings:,} readings, {source.lost:,} lost, {damaged:,} damaged frames; "
+        f"{counts.readings:,} readings, {source.lost:,} lost, {source.damaged:,} damaged; "
         f"{alerts}{state}."
     )
+    if more := format_trouble(source):
+        click.echo(f"{more}.")
     if counts.unusable or counts.gaps or counts.restarts:
         click.echo(
             f"{counts.unusable:,} readings missed a value; after {counts.gaps:,} short gaps a "

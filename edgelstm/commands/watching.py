@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgelstm.commands.console import quiet_runtime
 from edgelstm.errors import ConfigurationError
@@ -15,6 +15,11 @@ from edgelstm.manifest import Manifest
 from edgelstm.pipeline import Pipeline, Verdict
 from edgelstm.reading import Reading
 from edgelstm.session import Session
+
+if TYPE_CHECKING:
+    from edgelstm_bridge.rate import RateMismatch
+
+_RATE_TOLERANCE = 0.1
 
 
 def open_verified(artifact: Path, backend: str = "auto", delegate: str | None = None) -> Session:
@@ -51,17 +56,64 @@ def in_model_order(
     if list(device) == list(model):
         return readings
     order = [device.index(name) for name in model]
-    return (replace(r, values=tuple(r.values[i] for i in order)) for r in readings)
+    return (r._replace(values=tuple(r.values[i] for i in order)) for r in readings)
 
 
-def period_warning(manifest: Manifest, sample_period: float) -> str | None:
-    """A sentence when a device samples at another pace than the model was made for."""
-    if not sample_period or abs(sample_period / manifest.sample_period - 1) < 0.1:
-        return None
-    return (
-        f"The device takes a reading every {sample_period:g} s, but the model was made for one "
-        f"every {manifest.sample_period:g} s; its scores will mean little."
-    )
+class RateGuard:
+    """Refuses readings that come at another rate than the model was made for.
+
+    Args:
+        manifest: of the model.
+        tolerate: only warn.
+        warn: takes the warning.
+    """
+
+    def __init__(self, manifest: Manifest, tolerate: bool, warn: Callable[[str], None]) -> None:
+        from edgelstm_bridge.rate import RateMonitor
+
+        self._monitor = RateMonitor(manifest.sample_period)
+        self._expected = manifest.sample_period
+        self._tolerate = tolerate
+        self._warn = warn
+
+    def announced(self, sample_period: float | None) -> None:
+        """Takes what the device says, in seconds; None when it says nothing.
+
+        Raises:
+            ConfigurationError: it is another rate.
+        """
+        from edgelstm_bridge.rate import RateMismatch
+
+        if sample_period and abs(sample_period / self._expected - 1) > _RATE_TOLERANCE:
+            self._refuse(RateMismatch(sample_period, self._expected))
+
+    def watch(self, readings: Iterable[Reading]) -> Iterator[Reading]:
+        """Gives the readings on, and measures their rate.
+
+        Raises:
+            ConfigurationError: it is another rate.
+        """
+        update = self._monitor.update
+        for reading in readings:
+            mismatch = update(reading)
+            if mismatch is not None:
+                self._refuse(mismatch)
+            yield reading
+
+    def _refuse(self, mismatch: RateMismatch) -> None:
+        if not self._tolerate:
+            raise ConfigurationError(str(mismatch))
+        self._warn(str(mismatch))
+
+
+def resampled(readings: Iterable[Reading], sample_period: float) -> Iterator[Reading]:
+    """The readings as they would have been, had they come with this period in seconds."""
+    from edgelstm_bridge.resampling import Resampler
+
+    resampler = Resampler(sample_period)
+    for reading in readings:
+        yield from resampler.push(reading)
+    yield from resampler.flush()
 
 
 def watch(

@@ -2,45 +2,105 @@
 
 from __future__ import annotations
 
-import contextlib
 import grp
 import os
 import pwd
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from edgelstm.diagnosis.finding import Finding, pip_install
-from edgelstm.diagnosis.machine import is_raspberry_pi, read_text
+from edgelstm.diagnosis.obstacles import consoles, holders, link_target, obstacles
 
 SECTION = "ports"
 
-# Daemons that open every new port, and how to be rid of them.
-_MEDDLERS = {
-    "ModemManager": (
-        "talks to every new serial port for some seconds, in case it is a modem.",
-        "sudo systemctl disable --now ModemManager  # unless this machine has a modem",
-    ),
-    "brltty": (
-        "takes USB serial adapters (CH340, CP210x) for Braille displays, and they vanish.",
-        "sudo apt-get remove brltty  # unless there is a Braille display",
-    ),
-}
+_USB_PORTS = ("ttyUSB*", "ttyACM*")
 
 
 @dataclass(frozen=True)
 class Port:
-    """A serial port as pyserial lists it.
+    """A serial port as pyserial lists it; what is not known is empty or None.
 
     Attributes:
         device: its path, such as "/dev/ttyUSB0".
         description: what it says of itself, such as "USB2.0-Serial".
+        vendor_id: of its USB device.
+        product_id: of its USB device.
+        serial_number: of its USB device.
+        manufacturer: of its USB device, such as "Arduino".
     """
 
     device: str
-    description: str
+    description: str = ""
+    vendor_id: int | None = None
+    product_id: int | None = None
+    serial_number: str = ""
+    manufacturer: str = ""
+
+    @property
+    def usb_id(self) -> str:
+        """Vendor and product as lsusb writes them, "2341:0043"; empty where it is not on USB."""
+        if self.vendor_id is None or self.product_id is None:
+            return ""
+        return f"{self.vendor_id:04x}:{self.product_id:04x}"
+
+
+@dataclass(frozen=True)
+class PortState:
+    """A serial port, what it may be called and whether it may be used.
+
+    Attributes:
+        port: as it was listed.
+        by_id: its names that stay the same wherever it is plugged in.
+        url: what `--port` takes to find it again, whatever number it gets.
+        readable: whether this user may read it.
+        writable: whether this user may write it.
+        group: that it belongs to; None where it cannot be looked at.
+        holder: the process that has it open, as far as this user may see: number and name.
+        is_console: whether the kernel writes its messages to it.
+        trouble: why it cannot be used, as the end of a sentence; empty where it can.
+        mend: what to do about the trouble.
+    """
+
+    port: Port
+    by_id: tuple[str, ...]
+    url: str
+    readable: bool
+    writable: bool
+    group: str | None
+    holder: tuple[int, str] | None
+    is_console: bool
+    trouble: str = ""
+    mend: str = ""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is there, and this user may not use it."""
+        return bool(self.trouble) and self.group is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; every port has the same keys."""
+        return {
+            "device": self.port.device,
+            "description": self.port.description,
+            "manufacturer": self.port.manufacturer or None,
+            "usb_id": self.port.usb_id or None,
+            "serial_number": self.port.serial_number or None,
+            "by_id": list(self.by_id),
+            "url": self.url,
+            "readable": self.readable,
+            "writable": self.writable,
+            "group": self.group,
+            "used_by": self.holder[0] if self.holder else None,
+            "is_console": self.is_console,
+            "trouble": self.trouble or None,
+            "mend": self.mend or None,
+        }
 
 
 def list_ports() -> list[Port] | None:
@@ -49,13 +109,112 @@ def list_ports() -> list[Port] | None:
         from serial.tools.list_ports import comports
     except ImportError:
         return None
-    return sorted(
-        (Port(port.device, _said(port.description)) for port in comports()), key=lambda p: p.device
-    )
+    try:
+        found = [
+            Port(
+                port.device,
+                _said(port.description),
+                port.vid,
+                port.pid,
+                _said(port.serial_number),
+                _said(port.manufacturer),
+            )
+            for port in comports()
+        ]
+    except (OSError, TypeError, ValueError):
+        # pyserial stumbles over a device that is unplugged while it looks, and over odd sysfs.
+        names = chain.from_iterable(Path("/dev").glob(pattern) for pattern in _USB_PORTS)
+        found = [Port(str(name)) for name in names]
+    return sorted(found, key=lambda port: _natural(port.device))
 
 
-def _said(description: str | None) -> str:
-    return "" if description in (None, "n/a") else str(description)
+def _natural(device: str) -> list[tuple[str, int]]:
+    """A key that sorts ttyUSB2 before ttyUSB10."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", device)]
+
+
+def _said(text: str | None) -> str:
+    """What a device says of itself, without what would steer a terminal."""
+    said = "" if text in (None, "n/a") else str(text)
+    return "".join(c if c.isprintable() else "?" for c in said).strip()
+
+
+def look(
+    root: Path,
+    listed: Sequence[Port],
+    access: Callable[[Path, int], bool] = os.access,
+    groups: Iterable[int] | None = None,
+) -> list[PortState]:
+    """Looks at the serial ports one by one.
+
+    Args:
+        root: the folder that holds dev, proc and boot.
+        listed: from `list_ports`.
+        access: as `os.access`: whether this user may use a file in a way.
+        groups: numbers of the groups that this process is in; by default this process's own.
+    """
+    member_of = set([*os.getgroups(), os.getegid()] if groups is None else groups)
+    serial0 = link_target(root / "dev/serial0")
+    # pyserial leaves out platform devices, and a Raspberry Pi's mini UART is one.
+    if serial0 and serial0 not in {port.device for port in listed}:
+        listed = [*listed, Port(serial0, "the serial port on the pins")]
+    by_id, by_path = _links(root, "by-id"), _links(root, "by-path")
+    held = holders(root, {port.device for port in listed})
+    kernels = consoles(root)
+    states = []
+    for port in listed:
+        path = root / port.device.lstrip("/")
+        readable, writable = access(path, os.R_OK), access(path, os.W_OK)
+        group, trouble, mend = None, "", ""
+        try:
+            status = path.stat()
+        except OSError as error:
+            trouble = f"it cannot be looked at: {error.strerror}."
+            mend = "Unplug the device and plug it in again."
+        else:
+            group = _group(status.st_gid)
+            if not (readable and writable):
+                trouble, mend = _refused(port.device, group, status, member_of)
+        names = by_id.get(port.device, [])
+        if port.device == serial0:
+            url = "/dev/serial0"
+        else:
+            url = _lasting(port, listed, names, by_path.get(port.device, []))
+        states.append(
+            PortState(
+                port,
+                tuple(names),
+                url,
+                readable,
+                writable,
+                group,
+                held.get(port.device),
+                port.device in kernels,
+                trouble,
+                mend,
+            )
+        )
+    return states
+
+
+def _lasting(
+    port: Port, listed: Sequence[Port], by_id: Sequence[str], by_path: Sequence[str]
+) -> str:
+    """What `--port` takes to find a port again."""
+    alike = [
+        other
+        for other in listed
+        if other.usb_id == port.usb_id and other.serial_number == port.serial_number
+    ]
+    # Without serial numbers, two of a kind fight for one name by id.
+    own_name = bool(port.serial_number) or len(alike) == 1
+    if by_id and own_name:
+        return f"serial:{by_id[0].removeprefix('/dev/serial/')}"
+    if port.usb_id and len(alike) == 1:
+        vendor_id, _, product_id = port.usb_id.partition(":")
+        serial = f"&serial={quote(port.serial_number, safe='')}" if port.serial_number else ""
+        return f"serial:?vid={vendor_id}&pid={product_id}{serial}"
+    return f"serial:{by_path[0].removeprefix('/dev/serial/')}" if by_path else port.device
 
 
 def ports(
@@ -64,87 +223,60 @@ def ports(
     access: Callable[[Path, int], bool] = os.access,
     groups: Iterable[int] | None = None,
 ) -> list[Finding]:
-    """Looks at the serial ports.
+    """Looks at the serial ports, and at what gets in their way.
 
     Args:
-        root: the folder that holds dev, proc and boot.
+        root: as for `look`.
         listed: from `list_ports`.
-        access: as `os.access`: whether this user may use a file in a way.
-        groups: numbers of the groups that this process is in; by default this process's own.
+        access: as for `look`.
+        groups: as for `look`.
     """
     if listed is None:
         what = "pyserial is not installed, so no port can be read."
         return [Finding(SECTION, "pyserial", "problem", what, pip_install("pyserial"))]
-    member_of = set([*os.getgroups(), os.getegid()] if groups is None else groups)
-    named = _by_id(root)
-    serial0 = _target(root / "dev/serial0")
-    known = {port.device for port in listed}
-    # pyserial leaves out platform devices, and a Raspberry Pi's mini UART is one.
-    if serial0 and serial0 not in known:
-        listed = [*listed, Port(serial0, "the serial port on the pins")]
-    holders = _holders(root, {port.device for port in listed})
-    console = _consoles(root)
-    findings = [
-        _port(root, port, named.get(port.device, []), holders.get(port.device), access, member_of)
-        for port in listed
-    ]
-    findings += [_console(root, port.device) for port in listed if port.device in console]
-    findings += _meddlers(root)
-    if not listed:
+    states = look(root, listed, access, groups)
+    findings = [_port(state) for state in states]
+    findings += obstacles(
+        root,
+        {state.port.device for state in states},
+        {state.port.usb_id for state in states},
+    )
+    if not states:
         what = "none; plug the device in with a cable that carries data, then look again."
         findings.insert(0, Finding(SECTION, "ports", "note", what))
     return findings
 
 
-def _port(
-    root: Path,
-    port: Port,
-    names: Sequence[str],
-    holder: tuple[int, str] | None,
-    access: Callable[[Path, int], bool],
-    member_of: set[int],
-) -> Finding:
-    path = root / port.device.lstrip("/")
-    what = ", ".join([*([port.description] if port.description else []), *names])
-    data = {
-        "device": port.device,
-        "by_id": list(names),
-        "readable": access(path, os.R_OK),
-        "writable": access(path, os.W_OK),
-        "group": None,
-        "used_by": holder[0] if holder else None,
-    }
-    try:
-        status = path.stat()
-    except OSError as error:
-        what = f"it cannot be looked at: {error.strerror}."
-        mend = "Unplug the device and plug it in again."
-        return Finding(SECTION, port.device, "problem", what, mend, data)
-    group = _group(status.st_gid)
-    data["group"] = group
-    if not (data["readable"] and data["writable"]):
-        what = f"{what + '; ' if what else ''}you may not read and write it"
-        return Finding(
-            SECTION, port.device, "problem", *_refused(path, what, group, status, member_of), data
-        )
-    if holder:
-        what = f"{what + '; ' if what else ''}process {holder[0]} ({holder[1]}) uses it."
-        return Finding(SECTION, port.device, "note", what, data=data)
-    return Finding(SECTION, port.device, "ok", what or "may be read and written", data=data)
+def _port(state: PortState) -> Finding:
+    device, data = state.port.device, state.to_dict()
+    named = [state.port.description] if state.port.description else []
+    said = ", ".join([*named, *state.by_id])
+    if state.trouble:
+        what = f"{said}; {state.trouble}" if said and state.is_refused else state.trouble
+        return Finding(SECTION, device, "problem", what, state.mend, data)
+    if state.holder:
+        what = f"process {state.holder[0]} ({state.holder[1]}) uses it."
+        return Finding(SECTION, device, "note", f"{said}; {what}" if said else what, data=data)
+    return Finding(SECTION, device, "ok", said or "may be read and written", data=data)
 
 
 def _refused(
-    path: Path, what: str, group: str, status: os.stat_result, member_of: set[int]
+    device: str, group: str, status: os.stat_result, member_of: set[int]
 ) -> tuple[str, str]:
     """Why a port may not be used, and the command against it."""
+    what = "you may not read and write it"
     both = stat.S_IRGRP | stat.S_IWGRP
     if status.st_mode & both != both or status.st_gid == 0:
+        mode = stat.filemode(status.st_mode)
         return (
-            f"{what}; its group ({group}) does not help.",
-            f"sudo chmod a+rw {path}  # until it is plugged in again; for good, write a udev rule",
+            f"{what}; its group ({group}, {mode}) does not help.",
+            f"sudo chmod a+rw {device}  # until it is plugged in again; or: edgelstm ports --udev",
         )
     if status.st_gid in member_of:
-        return f"{what}, although you are in its group ({group}).", f"ls -l {path}; getfacl {path}"
+        return (
+            f"{what}, although you are in its group ({group}).",
+            f"ls -l {device}; getfacl {device}",
+        )
     if _is_member(group):
         return f"{what}: you are in its group ({group}) from the next login on.", (
             "Log in again, or restart the machine."
@@ -170,79 +302,15 @@ def _is_member(group: str) -> bool:
         return False
 
 
-def _target(link: Path) -> str | None:
-    """The device that a link in /dev points to."""
-    try:
-        return f"/dev/{link.readlink().name}"
-    except OSError:
-        return None
-
-
-def _by_id(root: Path) -> dict[str, list[str]]:
-    """Device -> its names that stay the same wherever it is plugged in."""
+def _links(root: Path, kind: str) -> dict[str, list[str]]:
+    """Device -> its names in a folder of links, `by-id` or `by-path`."""
     names: dict[str, list[str]] = {}
-    folder = root / "dev/serial/by-id"
-    for link in sorted(folder.iterdir()) if folder.is_dir() else []:
-        device = _target(link)
-        if device:
-            names.setdefault(device, []).append(f"/dev/serial/by-id/{link.name}")
-    return names
-
-
-def _processes(root: Path) -> Iterator[tuple[int, str, Path]]:
     try:
-        folders = [folder for folder in (root / "proc").iterdir() if folder.name.isdigit()]
+        links = sorted((root / "dev/serial" / kind).iterdir())
     except OSError:
-        return
-    for folder in folders:
-        yield int(folder.name), read_text(folder / "comm"), folder
-
-
-def _holders(root: Path, devices: set[str]) -> dict[str, tuple[int, str]]:
-    """Device -> process that has it open, as far as this user may see."""
-    holders: dict[str, tuple[int, str]] = {}
-    if not devices:
-        return holders
-    for number, name, folder in _processes(root):
-        for device in devices.intersection(_opened(folder / "fd")):
-            holders[device] = (number, name)
-    return holders
-
-
-def _opened(folder: Path) -> Iterator[str]:
-    """What a process has open; nothing where it has ended or belongs to another user."""
-    with contextlib.suppress(OSError):
-        for link in folder.iterdir():
-            with contextlib.suppress(OSError):  # closed in the meantime
-                yield str(link.readlink())
-
-
-def _consoles(root: Path) -> set[str]:
-    """The ports that the kernel uses as its console."""
-    names = re.findall(r"(?:^|\s)console=(\w+)", read_text(root / "proc/cmdline"))
-    devices = {f"/dev/{name}" for name in names if name.startswith("tty")}
-    if "serial0" in names:
-        devices.add(_target(root / "dev/serial0") or "/dev/serial0")
-    return devices
-
-
-def _console(root: Path, device: str) -> Finding:
-    return Finding(
-        SECTION,
-        "console",
-        "note",
-        f"{device} is the system's console: a device on it would get boot messages and a login.",
-        "sudo raspi-config nonint do_serial_cons 1 && sudo reboot"
-        if is_raspberry_pi(root)
-        else f"Remove console={device.removeprefix('/dev/')} from the kernel's command line.",
-        {"device": device},
-    )
-
-
-def _meddlers(root: Path) -> list[Finding]:
-    running = {name for _, name, _ in _processes(root)}
-    return [
-        Finding(SECTION, name, "note", f"it runs; it {what}", mend)
-        for name, (what, mend) in _MEDDLERS.items()
-        if name in running
-    ]
+        return names
+    for link in links:
+        device = link_target(link)
+        if device:
+            names.setdefault(device, []).append(f"/dev/serial/{kind}/{link.name}")
+    return names

@@ -1,7 +1,8 @@
-"""From bytes on a serial port to readings: the wire protocol and the sources that speak it.
+"""From a microcontroller's bytes to timed readings.
 
-The protocol is in `PROTOCOL.md`. `codec`, `messages`, `decoder` and `timeline` do no I/O;
-`serial_source` and `virtual_device` hold the ports.
+`open_source` opens whatever sends readings. The wire protocol is in `PROTOCOL.md`; what decodes it
+(`codec`, `messages`, `decoder`), the text `formats`, the clocks (`clock`, `timeline`) and the
+`receiver`s over them do no I/O. `links` hold the ports, `source` the thread that reads one.
 """
 
 from edgelstm_bridge.codec import (
@@ -12,19 +13,24 @@ from edgelstm_bridge.codec import (
     encode_frame,
 )
 from edgelstm_bridge.decoder import Counters, FrameDecoder
-from edgelstm_bridge.messages import (
-    PROTOCOL_VERSION,
-    ChannelInfo,
-    End,
-    Hello,
-    Message,
-    Sample,
-    Start,
-    Stop,
-    ValueType,
-    decode_message,
+from edgelstm_bridge.events import (
+    Connected,
+    Disconnected,
+    Ended,
+    Event,
+    Gap,
+    Log,
+    Restarted,
+    Silence,
 )
-from edgelstm_bridge.serial_source import SerialSource
+from edgelstm_bridge.formats import Format, FormatError, TextDecoder
+from edgelstm_bridge.messages import PROTOCOL_VERSION, ChannelInfo, Hello, Sample, ValueType
+from edgelstm_bridge.polled_source import PolledSource
+from edgelstm_bridge.rate import RateMismatch, RateMonitor
+from edgelstm_bridge.receiver import SourceCounters
+from edgelstm_bridge.resampling import Resampler
+from edgelstm_bridge.source import FakeSource, LinkSource, Source
+from edgelstm_bridge.sources import open_source
 from edgelstm_bridge.virtual_device import RunReport, VirtualDevice
 
 __all__ = [
@@ -32,20 +38,34 @@ __all__ = [
     "MAX_PAYLOAD_SIZE",
     "PROTOCOL_VERSION",
     "ChannelInfo",
+    "Connected",
     "Counters",
     "CrcError",
-    "End",
+    "Disconnected",
+    "Ended",
+    "Event",
+    "FakeSource",
+    "Format",
+    "FormatError",
     "FrameDecoder",
+    "Gap",
     "Hello",
-    "Message",
+    "LinkSource",
+    "Log",
+    "PolledSource",
+    "RateMismatch",
+    "RateMonitor",
+    "Resampler",
+    "Restarted",
     "RunReport",
     "Sample",
-    "SerialSource",
-    "Start",
-    "Stop",
+    "Silence",
+    "Source",
+    "SourceCounters",
+    "TextDecoder",
     "ValueType",
     "VirtualDevice",
     "decode_frame",
-    "decode_message",
     "encode_frame",
+    "open_source",
 ]

@@ -10,12 +10,12 @@ DELIMITER = b"\0"
 MAX_PAYLOAD_SIZE = 1024
 CRC_SIZE = 2
 
-_BLOCK_SIZE = 254  # the most bytes that one COBS code byte can stand for
+MAX_BLOCK_SIZE = 254  # the most bytes that one COBS code byte can stand for
 _FULL_BLOCK = b"\xff"  # the code byte of such a block, the only one that implies no 0x00
 _MAX_BODY_SIZE = MAX_PAYLOAD_SIZE + CRC_SIZE
 
 # COBS adds at most one byte for every 254 begun.
-MAX_ENCODED_SIZE = _MAX_BODY_SIZE + -(-_MAX_BODY_SIZE // _BLOCK_SIZE)
+MAX_ENCODED_SIZE = _MAX_BODY_SIZE + -(-_MAX_BODY_SIZE // MAX_BLOCK_SIZE)
 MAX_FRAME_SIZE = MAX_ENCODED_SIZE + len(DELIMITER)
 
 
@@ -39,9 +39,9 @@ def cobs_encode(data: bytes) -> bytes:
     last = len(segments) - 1
     for index, segment in enumerate(segments):
         start = 0
-        while len(segment) - start >= _BLOCK_SIZE:
-            encoded += _FULL_BLOCK + segment[start : start + _BLOCK_SIZE]
-            start += _BLOCK_SIZE
+        while len(segment) - start >= MAX_BLOCK_SIZE:
+            encoded += _FULL_BLOCK + segment[start : start + MAX_BLOCK_SIZE]
+            start += MAX_BLOCK_SIZE
         # A full block that ends the data says so by itself: no empty block follows it.
         if index == last and start and start == len(segment):
             break
@@ -65,12 +65,12 @@ def cobs_decode(encoded: bytes) -> bytes:
         code = encoded[start]
         end = start + code
         data += encoded[start + 1 : end]
-        if code <= _BLOCK_SIZE:
+        if code <= MAX_BLOCK_SIZE:
             data.append(0)
         start = end
     if start > size:
         raise ProtocolError(f"COBS: the last block is {start - size} bytes short")
-    if size and code <= _BLOCK_SIZE:
+    if size and code <= MAX_BLOCK_SIZE:
         data.pop()  # the end of the data stands for no 0x00
     return bytes(data)
 

@@ -1,26 +1,50 @@
-"""Messages: what the payloads of the protocol say, as frozen dataclasses."""
+"""Messages: what the payloads of the protocol say, as values."""
 
 from __future__ import annotations
 
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
-from functools import cached_property
 from operator import mul, truediv
-from typing import Any
+from typing import ClassVar, NamedTuple, Self
 
 from edgelstm.errors import ProtocolError
+from edgelstm_bridge.hello import (
+    MAX_CHANNELS,
+    PROTOCOL_VERSION,
+    ChannelInfo,
+    Hello,
+    ValueType,
+    decode_hello,
+)
 
-PROTOCOL_VERSION = 1
-MAX_CHANNELS = 64
+__all__ = [
+    "MAX_CHANNELS",
+    "PROTOCOL_VERSION",
+    "ChannelInfo",
+    "Command",
+    "End",
+    "Hello",
+    "Log",
+    "LogLevel",
+    "Message",
+    "MessageType",
+    "Ping",
+    "Pong",
+    "Rate",
+    "Report",
+    "Sample",
+    "Start",
+    "Statistics",
+    "Stop",
+    "ValueType",
+    "decode_message",
+]
 
-_MAX_TEXT_SIZE = 255  # its length travels in one byte
-_HELLO_HEAD = struct.Struct("<BBBIIq")
-_SAMPLE_HEAD = "<BHI"
-_END = struct.Struct("<BI")
-_FLOAT32 = struct.Struct("<f")
+_U32 = 0xFFFFFFFF
+_INTEGER_LIMITS = {ValueType.INT16: 2**15 - 1, ValueType.INT32: 2**31 - 1}
 
 
 class MessageType(IntEnum):
@@ -29,134 +53,31 @@ class MessageType(IntEnum):
     HELLO = 0x01
     SAMPLE = 0x02
     END = 0x03
+    LOG = 0x04
+    PONG = 0x05
+    STATISTICS = 0x06
     STOP = 0x11
     START = 0x12
+    PING = 0x13
+    RATE = 0x14
+    REPORT = 0x15
 
 
-class ValueType(IntEnum):
-    """How a sample carries its values."""
+class LogLevel(IntEnum):
+    """How much a log message matters."""
 
-    INT16 = 0
-    INT32 = 1
-    FLOAT32 = 2
-
-
-_STRUCT_CODES = {ValueType.INT16: "h", ValueType.INT32: "i", ValueType.FLOAT32: "f"}
-_INTEGER_LIMITS = {ValueType.INT16: 2**15 - 1, ValueType.INT32: 2**31 - 1}
+    DEBUG = 0
+    INFO = 1
+    WARNING = 2
+    ERROR = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelInfo:
-    """One channel of a device.
-
-    Attributes:
-        name: not empty, and used once per device.
-        unit: the physical unit, such as "degC"; may be empty.
-        scale: physical value = value on the wire * scale. Held as the float32 that the wire
-            carries, so that both ends compute with the same number.
-
-    Raises:
-        ProtocolError: the name is empty, or the scale is zero or not finite as a float32.
-    """
-
-    name: str
-    unit: str = ""
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise ProtocolError("a channel has no name")
-        try:
-            scale = _FLOAT32.unpack(_FLOAT32.pack(self.scale))[0]
-        except OverflowError:
-            scale = math.inf
-        if scale == 0 or not math.isfinite(scale):
-            raise ProtocolError(
-                f"channel {self.name}: a scale must be a finite float32 other than zero, "
-                f"not {self.scale}"
-            )
-        object.__setattr__(self, "scale", scale)
-
-
-@dataclass(frozen=True)
-class Hello:
-    """What a device says about itself before its first sample.
+class Sample(NamedTuple):
+    """The values of all channels at one time. A tuple, because there are thousands a second.
 
     Attributes:
-        channels: 1 to 64 channels, in the order of the values of a sample.
-        value_type: how the samples carry their values.
-        sample_period_us: time between two samples in microseconds; 0 when it is not known.
-        clock_tick_us: length of one tick of the device clock in microseconds, at least 1.
-        clock_epoch_ms: Unix time in milliseconds at device clock 0; 0 when the device has no
-            wall clock.
-        device_id: tells one device from another.
-        firmware_version: free text.
-
-    Raises:
-        ProtocolError: a field has a value that the protocol does not allow.
-    """
-
-    channels: tuple[ChannelInfo, ...]
-    value_type: ValueType = ValueType.FLOAT32
-    sample_period_us: int = 0
-    clock_tick_us: int = 1000
-    clock_epoch_ms: int = 0
-    device_id: str = ""
-    firmware_version: str = ""
-
-    def __post_init__(self) -> None:
-        if not 1 <= len(self.channels) <= MAX_CHANNELS:
-            raise ProtocolError(
-                f"a device has 1 to {MAX_CHANNELS} channels, not {len(self.channels)}"
-            )
-        names = [channel.name for channel in self.channels]
-        if len(set(names)) < len(names):
-            raise ProtocolError(f"two channels have the same name: {', '.join(names)}")
-        if self.clock_tick_us < 1:
-            raise ProtocolError("a tick of the device clock must last at least 1 us")
-
-    @cached_property
-    def sample_layout(self) -> struct.Struct:
-        """The layout of a sample's payload."""
-        return struct.Struct(_SAMPLE_HEAD + _STRUCT_CODES[self.value_type] * len(self.channels))
-
-    @cached_property
-    def scales(self) -> tuple[float, ...]:
-        """The scale of each channel."""
-        return tuple(channel.scale for channel in self.channels)
-
-    def encode(self) -> bytes:
-        """Return the payload.
-
-        Raises:
-            ProtocolError: a text is longer than 255 bytes, or a number does not fit its field.
-        """
-        try:
-            head = _HELLO_HEAD.pack(
-                MessageType.HELLO,
-                PROTOCOL_VERSION,
-                self.value_type,
-                self.sample_period_us,
-                self.clock_tick_us,
-                self.clock_epoch_ms,
-            )
-        except struct.error as error:
-            raise ProtocolError(f"hello: a number does not fit its field ({error})") from error
-        payload = bytearray(head)
-        payload += _encode_text(self.device_id) + _encode_text(self.firmware_version)
-        payload.append(len(self.channels))
-        for channel in self.channels:
-            payload += _encode_text(channel.name) + _encode_text(channel.unit)
-            payload += _FLOAT32.pack(channel.scale)
-        return bytes(payload)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """The values of all channels at one time.
-
-    Attributes:
-        sequence_number: the device's count of samples, modulo 2^16.
+        sequence_number: the device's count of samples; on the wire modulo 2^16. A decoder that
+            follows a device gives it unwrapped.
         device_clock: in ticks of the device clock, modulo 2^32.
         values: one value per channel, in physical units.
     """
@@ -185,7 +106,7 @@ class Sample:
             return hello.sample_layout.pack(
                 MessageType.SAMPLE,
                 self.sequence_number & 0xFFFF,
-                self.device_clock & 0xFFFFFFFF,
+                self.device_clock & _U32,
                 *scaled,
             )
         except OverflowError as error:
@@ -193,39 +114,159 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class Log:
+    """A line of text from the device, for people.
+
+    Attributes:
+        level: how much it matters; a level that is not known counts as an error.
+        text: what it says; on the wire bytes that are not UTF-8 are shown as U+FFFD.
+    """
+
+    level: LogLevel
+    text: str
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return bytes([MessageType.LOG, self.level]) + self.text.encode()
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the message of a payload of this type.
+
+        Raises:
+            ProtocolError: it has no level.
+        """
+        if len(payload) < 2:
+            raise ProtocolError("log: cut short at 1 byte")
+        return cls(LogLevel(min(payload[1], LogLevel.ERROR)), payload[2:].decode(errors="replace"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """A message of a type byte and unsigned 32 bit numbers, which wrap."""
+
+    TYPE: ClassVar[MessageType]
+    FIELDS: ClassVar[int] = 0
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return struct.pack(
+            f"<B{self.FIELDS}I", self.TYPE, *(number & _U32 for number in astuple(self))
+        )
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return the message of a payload of this type.
+
+        Raises:
+            ProtocolError: it is too long or too short.
+        """
+        layout = struct.Struct(f"<B{cls.FIELDS}I")
+        _check_size(cls.__name__.lower(), payload, layout.size)
+        return cls(*layout.unpack(payload)[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class End(_Numbers):
     """Nothing follows until the next start.
 
     Attributes:
-        samples: how many samples the device sent since it was started, modulo 2^32.
+        sample_count: samples due since the device booted, modulo 2^32.
     """
 
-    samples: int
-
-    def encode(self) -> bytes:
-        """Return the payload."""
-        return _END.pack(MessageType.END, self.samples & 0xFFFFFFFF)
+    TYPE: ClassVar = MessageType.END
+    FIELDS: ClassVar = 1
+    sample_count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """The host asks the device for a hello and samples."""
+class Pong(_Numbers):
+    """The answer to a ping.
 
-    def encode(self) -> bytes:
-        """Return the payload."""
-        return bytes([MessageType.START])
+    Attributes:
+        token: of the ping.
+        device_clock: when it was answered, in ticks modulo 2^32.
+    """
+
+    TYPE: ClassVar = MessageType.PONG
+    FIELDS: ClassVar = 2
+    token: int
+    device_clock: int
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class Statistics(_Numbers):
+    """What went wrong on the device since it booted, each modulo 2^32.
+
+    Attributes:
+        sample_count: samples that were due.
+        dropped: samples that were taken but not sent for want of room.
+        overruns: samples that were not taken for want of time.
+        bad_commands: frames from the host that were damaged or not understood.
+    """
+
+    TYPE: ClassVar = MessageType.STATISTICS
+    FIELDS: ClassVar = 4
+    sample_count: int
+    dropped: int
+    overruns: int
+    bad_commands: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(_Numbers):
     """The host asks the device to send no more samples."""
 
-    def encode(self) -> bytes:
-        """Return the payload."""
-        return bytes([MessageType.STOP])
+    TYPE: ClassVar = MessageType.STOP
 
 
-Message = Hello | Sample | End | Start | Stop
+@dataclass(frozen=True, slots=True)
+class Start(_Numbers):
+    """The host asks the device for a hello and samples."""
+
+    TYPE: ClassVar = MessageType.START
+
+
+@dataclass(frozen=True, slots=True)
+class Ping(_Numbers):
+    """The host asks the device for its clock.
+
+    Attributes:
+        token: any number; comes back with the answer.
+    """
+
+    TYPE: ClassVar = MessageType.PING
+    FIELDS: ClassVar = 1
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate(_Numbers):
+    """The host asks the device to take its samples at another pace.
+
+    Attributes:
+        sample_period_us: microseconds between two samples, at least 1.
+    """
+
+    TYPE: ClassVar = MessageType.RATE
+    FIELDS: ClassVar = 1
+    sample_period_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report(_Numbers):
+    """The host asks the device for its statistics."""
+
+    TYPE: ClassVar = MessageType.REPORT
+
+
+Command = Start | Stop | Ping | Rate | Report
+Message = Hello | Sample | End | Log | Pong | Statistics | Command
+
+_BY_TYPE: dict[int, type[Log | _Numbers]] = {
+    MessageType.LOG: Log,
+    **{kind.TYPE: kind for kind in (End, Pong, Statistics, Start, Stop, Ping, Rate, Report)},
+}
 
 
 def decode_message(payload: bytes, hello: Hello | None) -> Message:
@@ -245,16 +286,11 @@ def decode_message(payload: bytes, hello: Hello | None) -> Message:
             raise ProtocolError("a sample came before any hello")
         return _decode_sample(payload, hello)
     if message_type == MessageType.HELLO:
-        return _decode_hello(payload)
-    if message_type == MessageType.END:
-        _check_size("end", payload, _END.size)
-        return End(samples=_END.unpack(payload)[1])
-    if message_type == MessageType.STOP:
-        _check_size("stop", payload, 1)
-        return Stop()
-    if message_type == MessageType.START:
-        _check_size("start", payload, 1)
-        return Start()
+        return decode_hello(payload)
+    kind = _BY_TYPE.get(message_type)
+    if kind is not None:
+        message: Message = kind.decode(payload)  # type: ignore[assignment]  # the union of them
+        return message
     raise ProtocolError(f"unknown message type 0x{message_type:02X}")
 
 
@@ -265,76 +301,9 @@ def _decode_sample(payload: bytes, hello: Hello) -> Sample:
     return Sample(sequence_number, device_clock, tuple(map(mul, values, hello.scales)))
 
 
-def _decode_hello(payload: bytes) -> Hello:
-    # The version comes first: another version may lay out everything after it differently.
-    if len(payload) > 1 and payload[1] != PROTOCOL_VERSION:
-        raise ProtocolError(
-            f"the device speaks protocol version {payload[1]}, this edgelstm version "
-            f"{PROTOCOL_VERSION}: update the older of the two"
-        )
-    fields = _Fields(payload)
-    _, _, value_type, sample_period_us, clock_tick_us, clock_epoch_ms = fields.unpack(_HELLO_HEAD)
-    if value_type not in _STRUCT_CODES:
-        raise ProtocolError(f"hello: unknown value type {value_type}")
-    device_id = fields.text()
-    firmware_version = fields.text()
-    channels = tuple(
-        ChannelInfo(name=fields.text(), unit=fields.text(), scale=fields.unpack(_FLOAT32)[0])
-        for _ in range(fields.byte())
-    )
-    fields.finish()
-    return Hello(
-        channels=channels,
-        value_type=ValueType(value_type),
-        sample_period_us=sample_period_us,
-        clock_tick_us=clock_tick_us,
-        clock_epoch_ms=clock_epoch_ms,
-        device_id=device_id,
-        firmware_version=firmware_version,
-    )
-
-
-class _Fields:
-    """Reads the fields of a hello one after the other."""
-
-    def __init__(self, payload: bytes) -> None:
-        self._payload = payload
-        self._position = 0
-
-    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
-        return layout.unpack(self._take(layout.size))
-
-    def byte(self) -> int:
-        return self._take(1)[0]
-
-    def text(self) -> str:
-        encoded = self._take(self.byte())
-        try:
-            return encoded.decode()
-        except UnicodeDecodeError as error:
-            raise ProtocolError(f"hello: a text is not UTF-8: {encoded!r}") from error
-
-    def finish(self) -> None:
-        _check_size("hello", self._payload, self._position)
-
-    def _take(self, size: int) -> bytes:
-        start = self._position
-        self._position += size
-        if self._position > len(self._payload):
-            raise ProtocolError(f"hello: cut short at {len(self._payload)} bytes")
-        return self._payload[start : self._position]
-
-
 def _check_size(name: str, payload: bytes, size: int) -> None:
     if len(payload) != size:
         raise ProtocolError(f"{name}: {len(payload)} bytes where {size} were expected")
-
-
-def _encode_text(text: str) -> bytes:
-    encoded = text.encode()
-    if len(encoded) > _MAX_TEXT_SIZE:
-        raise ProtocolError(f"a text is longer than {_MAX_TEXT_SIZE} bytes: {text}")
-    return bytes([len(encoded)]) + encoded
 
 
 def _to_integer(value: float, limit: int) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 
 from edgelstm.recording import Recording
 from edgelstm_bridge.messages import ChannelInfo, Hello, ValueType
-from edgelstm_bridge.timeline import MAX_CLOCK_STEP
-from edgelstm_bridge.virtual_device import Row
+from edgelstm_bridge.pacing import Row
+from edgelstm_bridge.virtual_firmware import MAX_CLOCK_STEP
 
 _LARGEST_PERIOD_US = 2**32 - 1  # 71 minutes; the protocol writes a longer one as unknown
 

@@ -138,6 +138,8 @@ def test_the_example_of_the_protocol_page() -> None:
         value_type=ValueType.INT16,
         sample_period_us=10_000,
         clock_tick_us=1000,
+        boot_id=7,
+        sample_count=1,
         device_id="p1",
         firmware_version="7",
     )
@@ -146,7 +148,7 @@ def test_the_example_of_the_protocol_page() -> None:
     assert encode_frame(hello.encode()) == protocol_example("hello frame")
     assert sample.encode(hello) == protocol_example("sample payload")
     assert encode_frame(sample.encode(hello)) == protocol_example("sample frame")
-    assert crc16(sample.encode(hello)).to_bytes(2) == protocol_example("sample CRC")
+    assert crc16(sample.encode(hello)).to_bytes(2, "little") == protocol_example("sample CRC")
 
 
 def test_the_protocol_page_states_the_limits() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -7,8 +8,17 @@ from hypothesis import strategies as st
 
 from edgelstm.errors import ProtocolError
 from edgelstm_bridge.codec import MAX_ENCODED_SIZE, cobs_encode, encode_frame
-from edgelstm_bridge.decoder import Counters, FrameDecoder
-from edgelstm_bridge.messages import ChannelInfo, End, Hello, Message, Sample, ValueType
+from edgelstm_bridge.decoder import Counters, FrameDecoder, Restart
+from edgelstm_bridge.messages import (
+    ChannelInfo,
+    End,
+    Hello,
+    Log,
+    LogLevel,
+    Message,
+    Sample,
+    ValueType,
+)
 
 HELLO = Hello(channels=(ChannelInfo("a", "V", 0.5), ChannelInfo("b")), value_type=ValueType.INT32)
 HELLO_FRAME = encode_frame(HELLO.encode())
@@ -22,7 +32,15 @@ def sample(sequence_number: int) -> Sample:
     return Sample(sequence_number & 0xFFFF, 0, (1.5, -2.0))
 
 
-def fed(*chunks: bytes) -> tuple[list[Message], Counters]:
+def hello_frame(sample_count: int, boot_id: int = 0) -> bytes:
+    return encode_frame(replace(HELLO, sample_count=sample_count, boot_id=boot_id).encode())
+
+
+def numbers(messages: list[Message | Restart]) -> list[int]:
+    return [m.sequence_number for m in messages if isinstance(m, Sample)]
+
+
+def fed(*chunks: bytes) -> tuple[list[Message | Restart], Counters]:
     decoder = FrameDecoder()
     messages = [message for chunk in chunks for message in decoder.feed(chunk)]
     return messages, decoder.counters
@@ -92,9 +110,10 @@ def test_unknown_types_are_counted_and_ignored() -> None:
 
 
 def test_samples_before_hello_are_reported_apart() -> None:
+    # This hello says that the count is at 0: two went missing between it and sample 2.
     messages, counters = fed(sample_frame(0) + sample_frame(1) + HELLO_FRAME + sample_frame(2))
     assert messages == [HELLO, sample(2)]
-    assert counters == Counters(good=4, samples=1, samples_before_hello=2)
+    assert counters == Counters(good=4, samples=1, samples_before_hello=2, lost=2)
 
 
 @pytest.mark.parametrize("extra", [1, 2, 100, 5000])
@@ -120,24 +139,38 @@ def test_a_line_without_delimiters_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sequence", "lost", "reordered"),
+    ("sequence", "given", "lost", "reordered"),
     [
-        ([0, 1, 2, 3], 0, 0),
-        ([0, 2, 5], 3, 0),
-        ([65_534, 65_535, 0, 1], 0, 0),
-        ([65_533, 2], 4, 0),
-        ([65_535, 1], 1, 0),
-        ([10, 10, 11], 0, 1),  # repeated
-        ([10, 9, 10], 0, 1),  # late, then counted from there
-        ([0, 0x8000], 0x7FFF, 0),
-        ([0, 0x8001], 0, 1),
-        ([4711], 0, 0),  # where a count starts says nothing
+        ([0, 1, 2, 3], [0, 1, 2, 3], 0, 0),
+        ([0, 2, 5], [0, 2, 5], 3, 0),
+        ([65_534, 65_535, 0, 1], [65_534, 65_535, 65_536, 65_537], 0, 0),
+        ([65_533, 2], [65_533, 65_538], 4, 0),
+        ([65_535, 1], [65_535, 65_537], 1, 0),
+        ([10, 10, 11], [10, 11], 0, 1),  # repeated
+        ([10, 9, 11], [10, 11], 0, 1),  # late
+        ([10, 9, 8, 11], [10, 11], 0, 2),
+        ([0, 0x8000], [0, 0x8000], 0x7FFF, 0),
+        ([0, 0x8001], [0], 0, 1),
+        # Two in a row: more were lost than the numbers can tell, and none is thrown away for long.
+        ([0, 0x9000, 0x9001, 0x9002], [0, 0x9001, 0x9002], 0x9000, 1),
     ],
 )
-def test_sequence_counting(sequence: list[int], lost: int, reordered: int) -> None:
-    _, counters = fed(HELLO_FRAME, *[sample_frame(number) for number in sequence])
+def test_sequence_counting(
+    sequence: list[int], given: list[int], lost: int, reordered: int
+) -> None:
+    messages, counters = fed(
+        hello_frame(sequence[0]), *[sample_frame(number) for number in sequence]
+    )
+    assert numbers(messages) == given
     assert (counters.lost, counters.reordered) == (lost, reordered)
-    assert counters.samples == len(sequence)
+    assert counters.samples == len(given)
+
+
+def test_what_is_lost_before_the_first_sample_and_before_the_end_is_counted() -> None:
+    end = encode_frame(End(20).encode())
+    messages, counters = fed(hello_frame(7) + sample_frame(10) + end)
+    assert numbers(messages) == [10]
+    assert counters.lost == 3 + 9
 
 
 def test_a_full_turn_of_the_sequence_loses_nothing() -> None:
@@ -146,14 +179,69 @@ def test_a_full_turn_of_the_sequence_loses_nothing() -> None:
     assert counters == Counters(good=len(frames) + 1, samples=len(frames))
 
 
-def test_a_new_hello_restarts_the_count() -> None:
-    _, counters = fed(HELLO_FRAME + sample_frame(100) + HELLO_FRAME + sample_frame(0))
-    assert (counters.lost, counters.reordered, counters.samples) == (0, 0, 2)
+def test_a_hello_of_the_same_boot_says_what_was_lost_however_much() -> None:
+    ahead = 5 * 2**16 + 3
+    messages, counters = fed(
+        hello_frame(0, 9) + sample_frame(0) + hello_frame(ahead, 9) + sample_frame(ahead)
+    )
+    assert numbers(messages) == [0, ahead]
+    assert (counters.lost, counters.restarts) == (ahead - 1, 0)
+    assert not any(isinstance(message, Restart) for message in messages)
+
+
+def test_a_hello_that_repeats_the_count_changes_nothing() -> None:
+    messages, counters = fed(HELLO_FRAME + sample_frame(0) + hello_frame(1) + sample_frame(1))
+    assert numbers(messages) == [0, 1]
+    assert counters == Counters(good=4, samples=2)
+
+
+def test_counts_of_32_bits_wrap() -> None:
+    last = 2**32 - 1
+    messages, counters = fed(hello_frame(last) + sample_frame(last) + hello_frame(1))
+    assert numbers(messages) == [last]
+    assert (counters.lost, counters.restarts) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (hello_frame(0, 1), hello_frame(0, 2)),
+        (hello_frame(0, 1), hello_frame(50, 2)),  # later than the last sample, but another boot
+        (hello_frame(0, 0), hello_frame(0, 0)),  # no boot_id: the count has gone back
+        (hello_frame(0, 5), hello_frame(0, 5)),  # the same number twice, against the law
+    ],
+)
+def test_a_restart_is_recognised_and_counts_anew(before: bytes, after: bytes) -> None:
+    messages, counters = fed(before + sample_frame(0) + sample_frame(1) + after)
+    assert isinstance(messages[-2], Restart)
+    assert isinstance(messages[-1], Hello)
+    assert (counters.restarts, counters.lost) == (1, 0)
+
+
+def test_numbers_go_on_from_the_hello_after_a_restart() -> None:
+    messages, counters = fed(
+        hello_frame(500, 1) + sample_frame(500) + hello_frame(0, 2) + sample_frame(1)
+    )
+    assert numbers(messages) == [500, 1]
+    assert (counters.restarts, counters.lost) == (1, 1)
+
+
+def test_a_cut_line_costs_no_more_than_the_frame_it_cuts() -> None:
+    decoder = FrameDecoder()
+    decoder.feed(HELLO_FRAME + sample_frame(0)[:-4])
+    decoder.break_line()
+    assert decoder.feed(sample_frame(1)) == [sample(1)]
+    assert decoder.counters == Counters(good=2, samples=1, lost=1)
+
+
+def test_log_messages_are_given_out() -> None:
+    log = Log(LogLevel.WARNING, "sensor 2 is slow: 80 °C")
+    assert fed(encode_frame(log.encode()))[0] == [log]
 
 
 def test_a_new_hello_says_how_to_read_what_follows() -> None:
-    other = Hello(channels=(ChannelInfo("only"),))
-    value = Sample(0, 0, (0.25,))
+    other = Hello(channels=(ChannelInfo("only"),), sample_count=1)
+    value = Sample(1, 0, (0.25,))
     decoder = FrameDecoder()
     decoder.feed(HELLO_FRAME + sample_frame(0))
     decoder.feed(encode_frame(other.encode()))
@@ -192,3 +280,30 @@ def test_any_chunking_gives_the_same(parts: list[bytes], cuts: list[int]) -> Non
     edges = [0, *sorted(cuts), len(stream)]
     chunks = [stream[start:stop] for start, stop in pairwise(edges)]
     assert fed(*chunks) == fed(stream)
+
+
+wide = Hello(channels=tuple(ChannelInfo(f"c{i}") for i in range(64)), value_type=ValueType.FLOAT32)
+odd = Hello(channels=(ChannelInfo("x", "", 0.25),), value_type=ValueType.INT16)
+
+
+@pytest.mark.parametrize("hello", [HELLO, wide, odd], ids=["int32", "longer than a block", "int16"])
+@given(data=st.data())
+def test_the_quick_way_decodes_what_the_slow_one_does(hello: Hello, data: st.DataObject) -> None:
+    raw = st.lists(st.integers(-300, 300), min_size=64, max_size=64)
+    values = tuple(v * s for v, s in zip(data.draw(raw), hello.scales, strict=False))
+    sent = Sample(
+        data.draw(st.integers(0, 2**15 - 1)), data.draw(st.integers(0, 2**32 - 1)), values
+    )
+    decoder = FrameDecoder()
+    decoder.feed(encode_frame(hello.encode()))
+    assert decoder.feed(encode_frame(sent.encode(hello))) == [sent]
+
+
+@given(st.integers(0, 15), st.integers(1, 255))
+def test_no_flipped_byte_gets_through(position: int, flips: int) -> None:
+    frame = bytearray(sample_frame(3))
+    position %= len(frame) - 1
+    frame[position] ^= flips
+    messages, counters = fed(HELLO_FRAME + bytes(frame) + b"\0")
+    assert messages == [HELLO]
+    assert counters.bad_crc + counters.bad_frame >= 1

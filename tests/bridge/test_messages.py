@@ -8,11 +8,19 @@ from hypothesis import strategies as st
 from edgelstm.errors import ProtocolError
 from edgelstm_bridge.messages import (
     ChannelInfo,
+    Command,
     End,
     Hello,
+    Log,
+    LogLevel,
     Message,
+    Ping,
+    Pong,
+    Rate,
+    Report,
     Sample,
     Start,
+    Statistics,
     Stop,
     ValueType,
     decode_message,
@@ -37,6 +45,8 @@ hellos = st.builds(
     sample_period_us=st.integers(0, 2**32 - 1),
     clock_tick_us=st.integers(1, 2**32 - 1),
     clock_epoch_ms=st.integers(-(2**63), 2**63 - 1),
+    boot_id=st.integers(0, 2**32 - 1),
+    sample_count=st.integers(0, 2**32 - 1),
     device_id=names,
     firmware_version=names,
 )
@@ -52,8 +62,20 @@ def test_hello_round_trip(hello: Hello) -> None:
     assert decode_message(hello.encode(), None) == hello
 
 
-@pytest.mark.parametrize("message", [End(0), End(2**32 - 1), Start(), Stop()])
-def test_short_messages_round_trip(message: End | Start | Stop) -> None:
+numbers = st.integers(0, 2**32 - 1)
+short_messages = st.one_of(
+    st.sampled_from([Start(), Stop(), Report()]),
+    st.builds(End, numbers),
+    st.builds(Pong, numbers, numbers),
+    st.builds(Statistics, numbers, numbers, numbers, numbers),
+    st.builds(Ping, numbers),
+    st.builds(Rate, numbers),
+    st.builds(Log, st.sampled_from(LogLevel), st.text(st.characters(codec="utf-8"))),
+)
+
+
+@given(short_messages)
+def test_short_messages_round_trip(message: End | Log | Command) -> None:
     decoded: Message = decode_message(message.encode(), None)
     assert decoded == message
 
@@ -160,7 +182,18 @@ HELLO = hello_of(ValueType.INT16, 0.5)
 
 @pytest.mark.parametrize(
     "payload",
-    [HELLO.encode(), Sample(0, 0, (1.0,)).encode(HELLO), End(1).encode(), b"\x11", b"\x12"],
+    [
+        HELLO.encode(),
+        Sample(0, 0, (1.0,)).encode(HELLO),
+        End(1).encode(),
+        Pong(1, 2).encode(),
+        Statistics(1, 2, 3, 4).encode(),
+        Ping(1).encode(),
+        Rate(1).encode(),
+        b"\x11",
+        b"\x12",
+        b"\x15",
+    ],
 )
 def test_lengths_are_exact(payload: bytes) -> None:
     decode_message(payload, HELLO)
@@ -169,6 +202,13 @@ def test_lengths_are_exact(payload: bytes) -> None:
     for size in range(1, len(payload)):
         with pytest.raises(ProtocolError):
             decode_message(payload[:size], HELLO)
+
+
+def test_a_log_takes_what_it_gets() -> None:
+    assert decode_message(b"\x04\x07\xff!", None) == Log(LogLevel.ERROR, "\ufffd!")
+    assert decode_message(b"\x04\x01", None) == Log(LogLevel.INFO, "")
+    with pytest.raises(ProtocolError, match="log: cut short"):
+        decode_message(b"\x04", None)
 
 
 def test_malformed_hellos_say_what_is_wrong() -> None:

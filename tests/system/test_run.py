@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,8 @@ import pytest
 
 TINY = Path(__file__).parent.parent / "data" / "tiny.tflite"
 EDGELSTM = [sys.executable, "-m", "edgelstm"]
+# A script's background has interrupts ignored, and so would what it starts.
+FOREGROUND = ["/usr/bin/env", "--default-signal=INT"]
 READINGS = 3000
 FAULT = 2000
 
@@ -66,7 +68,7 @@ def test_a_fault_is_announced_once_and_nothing_is_lost(csv: Path) -> None:
         sent, _ = process.communicate(timeout=20)
     assert result.returncode == 0, result.stderr
     assert sent == "Sent 3,000 readings.\n"
-    assert "3,000 readings, 0 lost, 0 damaged frames; 1 alert." in result.stdout
+    assert "3,000 readings, 0 lost, 0 damaged; 1 alert." in result.stdout
     (opened,) = re.findall(r"^(.*)  ALERT 1 opened", result.stdout, re.M)
     second = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(60 * FAULT))
     latest = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(60 * (FAULT + 10)))
@@ -79,13 +81,13 @@ def test_a_fault_is_announced_once_and_nothing_is_lost(csv: Path) -> None:
 
 
 def test_damaged_and_lost_frames_are_counted_and_never_used(csv: Path) -> None:
-    with device(csv, "--corrupt-every", "100") as (port, _):
+    with device(csv, "--faults", "damage=100") as (port, _):
         result = run(port)
     assert result.returncode == 0, result.stderr
-    assert "2,970 readings, 30 lost, 30 damaged frames" in result.stdout
-    with device(csv, "--drop-every", "100") as (port, _):
+    assert "2,970 readings, 30 lost, 30 damaged" in result.stdout
+    with device(csv, "--faults", "lose=100") as (port, _):
         result = run(port)
-    assert "2,970 readings, 30 lost, 0 damaged frames" in result.stdout
+    assert "2,970 readings, 30 lost, 0 damaged" in result.stdout
     assert "after 29 short gaps" in result.stdout
 
 
@@ -103,12 +105,86 @@ def test_a_device_without_a_channel_is_refused(csv: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_another_pace_is_warned_about(csv: Path) -> None:
+@pytest.fixture
+def slow(csv: Path) -> Path:
+    """A recording of every third reading."""
     lines = csv.read_text().splitlines()
     csv.write_text("\n".join([lines[0], *lines[1::3]]) + "\n")
-    with device(csv) as (port, _):
+    return csv
+
+
+def test_another_rate_is_refused(slow: Path) -> None:
+    with device(slow) as (port, _):
         result = run(port)
-    assert "Warning: The device takes a reading every 180 s" in result.stderr
+    assert result.returncode == 2
+    assert "Error: The device sends a reading every 180 s" in result.stderr
+    assert "made for one every 60 s" in result.stderr
+    assert "--resample" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_another_rate_may_be_tolerated(slow: Path) -> None:
+    with device(slow) as (port, _):
+        result = run(port, "--any-rate")
+    assert result.returncode == 0
+    assert "Warning: The device sends a reading every 180 s" in result.stderr
+    assert "1,000 readings, 0 lost" in result.stdout
+
+
+def test_another_rate_is_resampled_on_request(slow: Path) -> None:
+    with device(slow) as (port, _):
+        result = run(port, "--resample")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "2,998 readings, 0 lost" in result.stdout
+
+
+def test_a_rate_that_a_device_does_not_tell_is_measured(slow: Path, tmp_path: Path) -> None:
+    rows = slow.read_text().splitlines()[1:]
+    table = tmp_path / "text.csv"
+    table.write_text("\n".join(["flow,level", *(row.split(",", 1)[1] for row in rows)]) + "\n")
+    with device(table, "--format", "csv", "--rate", "100") as (port, _):
+        result = run(port)
+    assert result.returncode == 2
+    assert re.search(r"a reading every 0\.01\d* s \(.* Hz\), but the model", result.stderr)
+
+
+def test_text_of_other_firmware_is_watched_as_well(csv: Path) -> None:
+    """The same readings as text; the model's rate is not the text's, which shall not matter."""
+    with device(csv, "--format", "label", "--boot-message", "pump v2 boots") as (port, _):
+        result = run(port, "--any-rate", "--no-reconnect")
+    assert "Watching flow, level" in result.stdout, result.stderr
+    assert "3,000 readings, 0 lost, 0 damaged; 1 alert" in result.stdout
+
+
+def test_a_recording_is_watched_without_a_port(csv: Path) -> None:
+    result = run(f"replay:{csv}")
+    assert result.returncode == 0, result.stderr
+    assert "3,000 readings, 0 lost, 0 damaged; 1 alert." in result.stdout
+
+
+def test_a_raw_capture_replays_what_happened(csv: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "field.raw"
+    with device(csv, "--faults", "damage=100,seed=3") as (port, _):
+        live = run(port, "--raw", str(raw), "--alerts", str(tmp_path / "live.jsonl"))
+    replayed = run(f"replay:{raw}", "--alerts", str(tmp_path / "replayed.jsonl"))
+    assert replayed.returncode == live.returncode == 0
+    assert live.stdout.splitlines()[1:-1] == replayed.stdout.splitlines()[1:-1]
+    assert (tmp_path / "live.jsonl").read_text() == (tmp_path / "replayed.jsonl").read_text()
+    assert (tmp_path / "live.jsonl").read_text()
+
+
+def test_a_pipe_is_read(csv: Path) -> None:
+    with csv.open("rb") as lines:
+        result = subprocess.run(
+            [*EDGELSTM, "run", str(TINY), "--port", "stdin:", "--any-rate"],
+            stdin=lines,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert "3,000 readings, 0 lost, 0 damaged; 1 alert." in result.stdout, result.stderr
 
 
 def test_a_budget_of_the_user_is_kept(csv: Path) -> None:
@@ -122,14 +198,14 @@ def test_a_budget_of_the_user_is_kept(csv: Path) -> None:
 
 
 @contextmanager
-def reading(csv: Path) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str], str]]:
+def reading(
+    csv: Path, *options: str, simulate: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str], str]]:
     """`run` amid the readings of a device: its process, the device's, and the port."""
     with (
-        device(csv, "--rate", "200") as (port, sender),
+        device(csv, "--rate", "200", *simulate) as (port, sender),
         subprocess.Popen(
-            # A script's background has interrupts ignored, and so would this process; a shell's
-            # foreground, which is meant here, has not.
-            ["/usr/bin/env", "--default-signal=INT", *EDGELSTM, "run", str(TINY), "--port", port],
+            [*FOREGROUND, *EDGELSTM, "run", str(TINY), "--port", port, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -141,14 +217,36 @@ def reading(csv: Path) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen
         yield reader, sender, port
 
 
-def test_a_pulled_cable_ends_it_with_a_sentence_and_the_summary(csv: Path) -> None:
-    with reading(csv) as (reader, sender, port):
+def test_a_pulled_cable_ends_it_with_a_sentence_and_the_summary_if_wanted(csv: Path) -> None:
+    with reading(csv, "--no-reconnect") as (reader, sender, port):
         sender.kill()
         output, errors = reader.communicate(timeout=20)
     assert reader.returncode == 2
     assert f"Lost {port}" in errors
     assert "Traceback" not in errors
     assert " readings, 0 lost" in output
+
+
+def test_a_pulled_cable_is_waited_for(csv: Path, tmp_path: Path) -> None:
+    link = tmp_path / "sensor"
+    faults = ["--link", str(link), "--rows", "0:1000", "--faults", "unplug=300:0.5"]
+    with reading(csv, simulate=faults) as (reader, _, port):
+        output, errors = reader.communicate(timeout=60)
+    assert port == str(link)
+    assert reader.returncode == 0
+    assert errors.count(f"Lost {link}") == 3
+    assert errors.count(f"Connected again to {link}") == 3
+    assert "1,000 readings, 0 lost, 0 damaged" in output
+    assert "3 reconnections." in output
+
+
+def test_a_device_that_restarts_is_told(csv: Path) -> None:
+    faults = ["--rows", "0:1000", "--faults", "restart=400"]
+    with reading(csv, simulate=faults) as (reader, _, _):
+        output, errors = reader.communicate(timeout=60)
+    assert reader.returncode == 0
+    assert errors.count("The device has restarted.") == 2
+    assert "2 device restarts." in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -235,6 +235,30 @@ def test_truncated_artifact(opening: list[str], folder: Path, tiny_path: Path) -
     assert "without a readable edgelstm manifest" in refusal(*on(opening, "pump.tflite"))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--faults", "bang=5"), "'bang=5' is no fault; write them as in drop=0.2%,"),
+        (("--faults", "drop=200%"), "drop is a share of the bytes from 0 to below 100%, not 2."),
+        (("--rate", "5", "--as-fast-as-possible"), "exclude each other; give one."),
+        (("--boot-message", "hi"), "--boot-message needs a text format; give --format csv, say."),
+        (("--link", "."), "exists and is not a symbolic link; choose another name."),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_simulate_with_nonsense(options: tuple[str, ...], message: str) -> None:
+    assert message in refusal("simulate", "pump.csv", *options)
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "fast"])
+@pytest.mark.usefixtures("folder")
+def test_simulate_at_no_rate(rate: str) -> None:
+    result = invoke("simulate", "pump.csv", "--rate", rate)
+    assert result.exit_code == 2
+    assert f"{rate!r} is neither a rate above 0 nor the word recorded." in result.stderr
+    assert result.stdout == ""
+
+
 @pytest.mark.usefixtures("folder")
 def test_run_on_a_missing_port(tiny_path: Path) -> None:
     assert "/dev/gone" in refusal("run", tiny_path, "--port", "/dev/gone")

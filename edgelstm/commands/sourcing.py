@@ -1,0 +1,122 @@
+"""What the commands that read from a device share: their options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgelstm.errors import EdgelstmError
+
+if TYPE_CHECKING:
+    from edgelstm_bridge.receiver import SourceCounters
+    from edgelstm_bridge.source import Source
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def source_options(command: F) -> F:
+    """Adds the options that say where readings come from."""
+    options = [
+        click.option(
+            "--port",
+            required=True,
+            metavar="URL",
+            help="A serial port such as /dev/ttyACM0 (see: edgelstm ports), or socket:, rfc2217:, "
+            "mqtt:, replay:, stdin: and so on.",
+        ),
+        click.option(
+            "--baud-rate",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="As the firmware has it.  [default: 115200]",
+        ),
+        click.option(
+            "--format",
+            "format_",
+            default="auto",
+            show_default=True,
+            metavar="FORMAT",
+            help="What the device sends: frames, csv, label, json, keyvalue; auto tells it.",
+        ),
+        click.option(
+            "--raw",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="Also write every byte and its time here; replay:FILE replays it.",
+        ),
+        click.option(
+            "--no-reconnect", is_flag=True, help="Stop when the device goes away; default: wait."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def open_chosen(
+    port: str,
+    baud_rate: int | None,
+    format_: str,
+    raw: Path | None,
+    no_reconnect: bool,
+    sample_period: float | None = None,
+    *,
+    force: bool = False,
+) -> Source:
+    """Opens the source that the options of `source_options` say.
+
+    Args:
+        port: the URL.
+        baud_rate: of a serial port.
+        format_: of what comes.
+        raw: a file for the raw capture.
+        no_reconnect: whether a lost link is an error.
+        sample_period: what to ask the device for, in seconds.
+        force: whether a raw capture that exists may be replaced.
+
+    Raises:
+        EdgelstmError: as `edgelstm_bridge.open_source` does.
+    """
+    from edgelstm.files import check_output
+    from edgelstm_bridge.sources import open_source
+
+    if raw is not None:
+        check_output(raw, force=force)
+    try:
+        return open_source(
+            port,
+            baud_rate=baud_rate,
+            format=format_,
+            sample_period=sample_period,
+            reconnect=not no_reconnect,
+            capture=raw,
+        )
+    except (EdgelstmError, KeyboardInterrupt):
+        if raw is not None:
+            _forget_empty(raw)
+        raise
+
+
+def _forget_empty(raw: Path) -> None:
+    """Removes a raw capture in which nothing came: it would only be in the way of the next."""
+    from edgelstm_bridge.capture import CaptureReader, Kind
+
+    if raw.exists():
+        with CaptureReader(raw) as records:
+            something = any(record.kind is Kind.RECEIVED for record in records)
+        if not something:
+            raw.unlink()
+
+
+def format_trouble(counters: SourceCounters) -> str:
+    """What else went wrong on the way, as a list; empty when nothing did."""
+    trouble = {
+        "dropped by this computer": counters.overflow,
+        "late or twice": counters.reordered,
+        "device restarts": counters.restarts,
+        "reconnections": counters.reconnects,
+    }
+    return ", ".join(f"{number:,} {what}" for what, number in trouble.items() if number)

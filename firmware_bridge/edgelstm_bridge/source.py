@@ -1,0 +1,396 @@
+"""`Source`: the readings of a device, wherever they come from."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from edgelstm.errors import ProtocolError, SourceError
+from edgelstm.reading import Reading
+from edgelstm_bridge.event_queue import EventQueue
+from edgelstm_bridge.events import Connected, Disconnected, Ended, Event, Silence
+from edgelstm_bridge.links.backoff import Backoff
+from edgelstm_bridge.links.link import Link, LinkEnded, LinkLost
+from edgelstm_bridge.messages import ChannelInfo, Statistics
+from edgelstm_bridge.receiver import Receiver, SourceCounters
+
+QUEUE_SIZE = 16_384
+CONNECT_TIMEOUT_S = 10.0
+
+_READ_TIMEOUT_S = 0.05  # how late a command may be sent
+_STOP_TIMEOUT_S = 1.0
+_SILENCE_S = 5.0
+_SILENT_PERIODS = 10
+
+
+class Source(ABC):
+    """Readings with their times, one after the other, and what else there is to know.
+
+    ```
+    with open_source("/dev/ttyACM0") as source:
+        for reading in source:
+            print(reading.timestamp, reading.values)
+    ```
+
+    `events` gives all events in order, the readings among them; iterating gives the readings
+    alone. Both take from the same stream.
+    """
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """What messages call it."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> tuple[ChannelInfo, ...]:
+        """The channels, in the order of a reading's values."""
+
+    @property
+    def sample_period(self) -> float | None:
+        """Seconds between two readings as the device says it; None when it does not."""
+        return None
+
+    @property
+    @abstractmethod
+    def counters(self) -> SourceCounters:
+        """What was seen so far."""
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """What the device last said of its own losses; None when it said nothing."""
+        return None
+
+    @abstractmethod
+    def events(self) -> Iterator[Event]:
+        """Gives the events as they come, and ends when the device has ended.
+
+        Raises:
+            SourceError: the source went away and is not tried again.
+            ProtocolError: what came cannot be understood.
+        """
+
+    def __iter__(self) -> Iterator[Reading]:
+        for event in self.events():
+            if type(event) is Reading:
+                yield event
+
+    def stop(self) -> None:
+        """Asks the device to end; the events that are on their way still come."""
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes it; may be called more than once, and from any thread."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class FakeSource(Source):
+    """A source of events that are given beforehand, for tests of what takes readings.
+
+    Args:
+        channels: names of the channels.
+        events: readings and other events, taken one by one.
+        sample_period: as a device would say it, in seconds.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[str],
+        events: Iterable[Event],
+        sample_period: float | None = None,
+    ) -> None:
+        self._channels = tuple(map(ChannelInfo, channels))
+        self._events = iter(events)
+        self._sample_period = sample_period
+        self._counters = SourceCounters()
+        self._closed = False
+
+    @property
+    def description(self) -> str:
+        """See `Source.description`."""
+        return "fake"
+
+    @property
+    def channels(self) -> tuple[ChannelInfo, ...]:
+        """See `Source.channels`."""
+        return self._channels
+
+    @property
+    def sample_period(self) -> float | None:
+        """See `Source.sample_period`."""
+        return self._sample_period
+
+    @property
+    def counters(self) -> SourceCounters:
+        """See `Source.counters`; a test may set them."""
+        return self._counters
+
+    def events(self) -> Iterator[Event]:
+        """See `Source.events`."""
+        for event in self._events:
+            if self._closed:
+                return
+            self._counters.readings += type(event) is Reading
+            yield event
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._closed = True
+
+
+class LinkSource(Source):
+    """A source of bytes: a link, and the receiver that understands them, in a thread.
+
+    Args:
+        opener: opens the link; called again after it was lost.
+        receiver: of the bytes.
+        reconnect: whether a lost link is opened again, for as long as it takes.
+        backoff: how long to wait before each try.
+        queue_size: how many events may wait to be taken. When there are more, the oldest readings
+            are dropped and counted, but where the other side of the link can wait, it has to.
+        connect_timeout: how long to wait for the first thing that is understood, in seconds.
+        on_close: called once the last link is closed.
+
+    Raises:
+        SourceError: the link cannot be opened, or nothing came that could be understood.
+        ProtocolError: the device speaks another version of the protocol, or its format is not
+            understood.
+    """
+
+    def __init__(
+        self,
+        opener: Callable[[], Link],
+        receiver: Receiver,
+        *,
+        reconnect: bool = True,
+        backoff: Backoff | None = None,
+        queue_size: int = QUEUE_SIZE,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self._on_close = on_close
+        self._opener = opener
+        self._receiver = receiver
+        self._reconnect = reconnect
+        self._backoff = backoff or Backoff()
+        self._reconnects = 0
+        self._bytes = 0
+        self._error: BaseException | None = None
+        self._is_silent = False
+        self._ready = threading.Event()
+        self._stopping = threading.Event()
+        self._closing = threading.Event()
+        link = opener()
+        self._description = link.description
+        self._queue = EventQueue(queue_size, drop=not link.can_wait)
+        self._pending: deque[Event] = deque()
+        self._thread = threading.Thread(
+            target=self._run, args=(link,), name=f"edgelstm {link.description}", daemon=True
+        )
+        self._thread.start()
+        try:
+            self._wait_until_ready(connect_timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def description(self) -> str:
+        """See `Source.description`."""
+        return self._description
+
+    @property
+    def channels(self) -> tuple[ChannelInfo, ...]:
+        """See `Source.channels`."""
+        return self._receiver.channels or ()
+
+    @property
+    def sample_period(self) -> float | None:
+        """See `Source.sample_period`."""
+        return self._receiver.sample_period
+
+    @property
+    def device(self) -> str:
+        """What the device calls itself; empty when it does not."""
+        return self._receiver.device
+
+    @property
+    def counters(self) -> SourceCounters:
+        """See `Source.counters`."""
+        return replace(
+            self._receiver.counters,
+            overflow=self._queue.overflow,
+            reconnects=self._reconnects,
+            bytes=self._bytes,
+        )
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """See `Source.statistics`."""
+        return self._receiver.statistics
+
+    def events(self) -> Iterator[Event]:
+        """See `Source.events`."""
+        while True:
+            if not self._pending:
+                self._pending = self._queue.take()
+                if not self._pending:
+                    return
+            yield self._pending.popleft()
+
+    def stop(self) -> None:
+        """See `Source.stop`."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._closing.set()
+        self._stopping.set()
+        self._queue.close()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        self._pending.clear()
+        if self._on_close is not None:
+            self._on_close()
+
+    def _wait_until_ready(self, timeout: float) -> None:
+        if not self._ready.wait(timeout):
+            raise SourceError(
+                f"Nothing to be understood from {self._description} within {timeout:g} s: "
+                f"{self._receiver.missing()}"
+            )
+        if self._receiver.channels is None:
+            raise self._error or SourceError(
+                f"{self._description} ended before anything was understood: "
+                f"{self._receiver.missing()}"
+            )
+
+    def _run(self, link: Link) -> None:
+        """The thread: pumps one link after the other."""
+        error: BaseException | None = None
+        try:
+            self._follow_all(link)
+        except ProtocolError as caught:
+            error = type(caught)(f"{link.description}: {caught}")
+            error.__cause__ = caught
+        except BaseException as caught:  # whatever it is, it is raised where events are taken
+            error = caught
+        self._error = error
+        self._queue.finish(error)
+        self._ready.set()
+
+    def _follow_all(self, link: Link) -> None:
+        following: Link | None = link
+        try:
+            while following is not None:
+                following = self._follow(following)
+        except LinkEnded:
+            now = time.monotonic()
+            self._queue.put([*self._receiver.finish(now, time.time() - now), Ended()])
+
+    def _follow(self, link: Link) -> Link | None:
+        """Pumps a link until it is lost and returns the next; None when there is none."""
+        began = time.monotonic()
+        link.on_sent = self._receiver.sent
+        self._receiver.connected(began)
+        try:
+            self._pump(link)
+        except LinkLost as lost:
+            if self._closing.is_set():
+                return None
+            if not self._reconnect:
+                raise
+            self._receiver.disconnected()
+            self._queue.put([Disconnected(str(lost))])
+        else:
+            return None
+        finally:
+            link.close()
+        return self._open_again(time.monotonic() - began if link.is_live else None)
+
+    def _pump(self, link: Link) -> None:
+        """Moves bytes from a link to the queue until the device ends or this is closed."""
+        receiver = self._receiver
+        now = last_bytes = time.monotonic()
+        stop_at: float | None = None
+        while not self._closing.is_set():
+            if self._stopping.is_set():
+                if stop_at is None:
+                    farewell = receiver.stop() if link.can_write else b""
+                    if not farewell:
+                        return
+                    self._send(link, farewell)
+                    stop_at = now + _STOP_TIMEOUT_S
+                elif now >= stop_at:
+                    return
+            elif link.is_live and (commands := receiver.due(now)):
+                self._send(link, commands)
+            chunk = link.read(_READ_TIMEOUT_S)
+            now = time.monotonic()
+            if chunk is not None:
+                self._bytes += len(chunk.data)
+                last_bytes = now
+                self._is_silent = False
+                if self._deliver(link, receiver.receive(*chunk)):
+                    return
+            elif link.is_live:
+                self._watch_silence(now - last_bytes)
+        with contextlib.suppress(SourceError):
+            link.write(receiver.stop())
+
+    def _deliver(self, link: Link, events: list[Event]) -> bool:
+        """Hands events on; returns whether the device has ended."""
+        if not self._ready.is_set() and self._receiver.channels is not None:
+            name = f"{link.description} ({self.device})" if self.device else link.description
+            self._queue.put([Connected(name)])
+            self._ready.set()
+        self._queue.put(events)
+        return self._receiver.ended
+
+    def _send(self, link: Link, data: bytes) -> None:
+        now = time.monotonic()
+        link.write(data)
+        self._receiver.sent(data, now)
+
+    def _watch_silence(self, seconds: float) -> None:
+        period = self._receiver.sample_period or 0.0
+        if seconds > max(_SILENCE_S, _SILENT_PERIODS * period) and not self._is_silent:
+            self._is_silent = True
+            self._queue.put([Silence(seconds)])
+
+    def _open_again(self, lasted: float | None) -> Link | None:
+        """Tries to open the link until that succeeds; None when this is stopped meanwhile.
+
+        Args:
+            lasted: how long the last one held, in seconds; None for what was recorded before.
+        """
+        while lasted is None or not self._stopping.wait(self._backoff.next_delay(lasted)):
+            try:
+                link = self._opener()
+            except LinkEnded:
+                raise
+            except SourceError:
+                lasted = 0.0
+                continue
+            self._reconnects += 1
+            self._queue.put([Connected(link.description, again=True)])
+            return link
+        return None

@@ -1,0 +1,220 @@
+"""`TextReceiver`: readings from a device that writes lines of text. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from edgelstm.reading import Reading
+from edgelstm_bridge.events import Event, Gap, Log, Restarted
+from edgelstm_bridge.formats import Format, Note, Row, TextDecoder, TooFewLinesError, detect
+from edgelstm_bridge.messages import ChannelInfo, LogLevel
+from edgelstm_bridge.receiver import Receiver, SourceCounters
+from edgelstm_bridge.timeline import ArrivalTimeline, TimeColumn
+
+_LOOK_S = 1.0
+_LOOK_SIZE = 65_536  # of a file that comes all at once
+_MOST_SIZE = 1_048_576  # of one that never tells its format
+_GAP_PERIODS = 1.5
+_STEPS = 31
+_FEWEST_STEPS = 24
+_REGULAR = 0.9  # of the steps are no longer than that in a device that sends at an even pace
+_ARDUINO_WRAP = 2**32  # of millis() and micros()
+
+
+class TextReceiver(Receiver):
+    """Reads lines of text, whose format is told from the first second of them.
+
+    Args:
+        fmt: as far as the user says it; None for a format that is told as a whole.
+        whole_start: the first byte is the first of a line: of a file, not of an open line.
+    """
+
+    def __init__(self, fmt: Format | None = None, *, whole_start: bool = False) -> None:
+        self._counters = SourceCounters()
+        self._wanted = fmt
+        self._whole_start = whole_start
+        self._decoder: TextDecoder | None = None
+        self._channels: tuple[ChannelInfo, ...] | None = None
+        self._timeline = ArrivalTimeline()
+        # What came before the format was told.
+        self._early: list[tuple[bytes, float, float]] = []
+        self._early_size = 0
+        self._last: Reading | None = None
+        self._steps: deque[float] = deque(maxlen=_STEPS)
+        self._period = 0.0
+        self._longest_step = math.inf
+        self._has_rows = False
+        if fmt is not None and fmt.complete:
+            self._begin(fmt)
+
+    @property
+    def format(self) -> Format | None:
+        """How lines are read; None until it is told."""
+        return self._decoder.format if self._decoder else None
+
+    @property
+    def counters(self) -> SourceCounters:
+        """See `Receiver.counters`."""
+        return self._counters
+
+    @property
+    def channels(self) -> tuple[ChannelInfo, ...] | None:
+        """See `Receiver.channels`."""
+        return self._channels
+
+    @property
+    def sample_period(self) -> float | None:
+        """See `Receiver.sample_period`; lines say none."""
+        return None
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether anything came."""
+        return bool(self._early)
+
+    def connected(self, now: float) -> None:
+        """See `Receiver.connected`."""
+
+    def disconnected(self) -> None:
+        """See `Receiver.disconnected`."""
+        self._early.clear()
+        self._early_size = 0
+        if self._decoder is not None:
+            self._decoder.break_line()
+
+    def receive(self, data: bytes, arrived_at: float, wall_offset: float) -> list[Event]:
+        """See `Receiver.receive`.
+
+        Raises:
+            FormatError: the format cannot be told, or changed on the way.
+        """
+        if self._decoder is not None:
+            return self._decode(self._decoder, data, arrived_at, wall_offset)
+        self._early.append((data, arrived_at, wall_offset))
+        self._early_size += len(data)
+        if arrived_at - self._early[0][1] < _LOOK_S and self._early_size < _LOOK_SIZE:
+            return []
+        try:
+            return self._look()
+        except TooFewLinesError:
+            if self._early_size > _MOST_SIZE:
+                raise
+            return []
+
+    def finish(self, arrived_at: float, wall_offset: float) -> list[Event]:
+        """See `Receiver.finish`.
+
+        Raises:
+            FormatError: the format cannot be told.
+        """
+        events = self._look() if self._decoder is None and self._early else []
+        if self._decoder is not None:
+            events += self._events(self._decoder.finish(), arrived_at, wall_offset)
+            self._count(self._decoder)
+        return events
+
+    def missing(self) -> str:
+        """See `Receiver.missing`."""
+        if not self._early:
+            return "nothing came; is it the right port, and does the device send by itself?"
+        return (
+            "too few lines came to tell their format; say it with --format, or wait for more of "
+            "them with a longer timeout"
+        )
+
+    def forget(self) -> None:
+        """Throws away what came so far and was not understood."""
+        self._early.clear()
+        self._early_size = 0
+
+    def _look(self) -> list[Event]:
+        """Tells the format, and reads what came until now."""
+        data = b"".join(chunk for chunk, _, _ in self._early)
+        decoder = self._begin(detect(data, self._wanted, whole_start=self._whole_start))
+        early, self._early = self._early, []
+        return [event for chunk in early for event in self._decode(decoder, *chunk)]
+
+    def _begin(self, fmt: Format) -> TextDecoder:
+        self._decoder = TextDecoder(fmt, whole_start=self._whole_start)
+        self._channels = tuple(
+            ChannelInfo(name, unit)
+            for name, unit in zip(fmt.channels or (), fmt.channel_units, strict=True)
+        )
+        if fmt.time:
+            wrap = None if fmt.time_is_text else _ARDUINO_WRAP
+            self._timeline = ArrivalTimeline(clock=TimeColumn(fmt.clock_unit, wrap))
+        return self._decoder
+
+    def _decode(
+        self, decoder: TextDecoder, data: bytes, arrived_at: float, wall_offset: float
+    ) -> list[Event]:
+        events = self._events(decoder.feed(data), arrived_at, wall_offset)
+        self._count(decoder)
+        return events
+
+    def _events(
+        self, items: list[Row | Note], arrived_at: float, wall_offset: float
+    ) -> list[Event]:
+        events: list[Event] = []
+        rows: list[Row] = []
+        for item in items:
+            if type(item) is Row:
+                rows.append(item)
+                continue
+            self._take(rows, arrived_at, wall_offset, events)
+            rows = []
+            if isinstance(item, Note):
+                self._follow(item, events)
+        self._take(rows, arrived_at, wall_offset, events)
+        return events
+
+    def _take(
+        self, rows: list[Row], arrived_at: float, wall_offset: float, events: list[Event]
+    ) -> None:
+        """Appends the readings of rows, and the gaps between them."""
+        if not rows:
+            return
+        self._has_rows = True
+        clocks = None if rows[0].clock is None else [math.nan if row.clock is None else row.clock for row in rows]
+        values = [row.values for row in rows]
+        readings = self._timeline.readings(values, clocks, arrived_at, wall_offset)
+        self._counters.readings += len(readings)
+        before = self._last.timestamp if self._last else readings[0].timestamp
+        longest, steps = self._longest_step, self._steps
+        for reading in readings:
+            timestamp = reading.timestamp
+            step = timestamp - before
+            if step > longest:
+                missing = max(1, round(step / self._period) - 1)
+                self._counters.gaps += 1
+                events.append(Gap(missing, False, timestamp, step))
+            steps.append(step)
+            before = timestamp
+            events.append(reading)
+        self._last = reading
+        self._learn_period()
+
+    def _learn_period(self) -> None:
+        """Says from the last steps which one is a gap."""
+        steps = sorted(self._steps)
+        count = len(steps)
+        if count < _FEWEST_STEPS:
+            return
+        self._period = steps[count // 2]
+        longest = _GAP_PERIODS * self._period
+        usual = steps[: int(_REGULAR * count)]
+        # Otherwise it sends when it likes, or in bursts that are not told apart yet.
+        regular = usual[-1] <= longest and self._period > sum(usual) / len(usual) / _GAP_PERIODS
+        self._longest_step = longest if regular else math.inf
+
+    def _follow(self, note: Note, events: list[Event]) -> None:
+        if not note.header:
+            self._counters.notes += 1
+            events.append(Log(LogLevel.INFO, note.text))
+        elif self._has_rows:  # it says its header again: it has restarted
+            self._counters.restarts += 1
+            events.append(Restarted())
+
+    def _count(self, decoder: TextDecoder) -> None:
+        self._counters.damaged = decoder.counters.damaged
