@@ -23,6 +23,7 @@ from edgelstm_bridge.events import (
     Restarted,
     Silence,
 )
+from edgelstm_bridge.faults import Faults
 from edgelstm_bridge.formats import Format, FormatError, TextDecoder
 from edgelstm_bridge.messages import PROTOCOL_VERSION, ChannelInfo, Hello, Sample, ValueType
 from edgelstm_bridge.polled_source import PolledSource
@@ -32,6 +33,7 @@ from edgelstm_bridge.resampling import Resampler
 from edgelstm_bridge.source import FakeSource, LinkSource, Source
 from edgelstm_bridge.sources import open_source
 from edgelstm_bridge.virtual_device import RunReport, VirtualDevice
+from edgelstm_bridge.virtual_text import VirtualTextDevice
 
 __all__ = [
     "MAX_FRAME_SIZE",
@@ -45,6 +47,7 @@ __all__ = [
     "Ended",
     "Event",
     "FakeSource",
+    "Faults",
     "Format",
     "FormatError",
     "FrameDecoder",
@@ -65,6 +68,7 @@ __all__ = [
     "TextDecoder",
     "ValueType",
     "VirtualDevice",
+    "VirtualTextDevice",
     "decode_frame",
     "encode_frame",
     "open_source",

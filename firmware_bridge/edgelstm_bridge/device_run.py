@@ -230,7 +230,9 @@ class DeviceRun:
         if not request.drain or now >= self._cut_by:
             return True
         try:
-            return (not self._outbox.data or not self._port.is_open()) and self._port.is_drained()
+            return (not self._outbox.data or not self._port.is_open()) and self._port.is_drained(
+                self._firmware.filler
+            )
         except SourceError as error:
             if self._cut_by < math.inf:  # a fault unplugs all the same
                 return True
@@ -262,15 +264,14 @@ class DeviceRun:
 
     def _send_half_a_frame(self) -> None:
         """Sees to it that the cable is pulled in the middle of a frame."""
-        master = self._port.master
         firmware, outbox = self._firmware, self._outbox
-        if master is None or outbox.data or not (firmware.running and firmware.heard):
+        if outbox.data or not (firmware.running and firmware.heard):
             return
         first = self._queue.index
         rows = self._queue.take(1)
         outbox.add_rows(first, rows, firmware.make(rows), {})
         with contextlib.suppress(OSError):
-            outbox.wrote(os.write(master, outbox.data[: len(outbox.data) // 2]))
+            outbox.wrote(self._port.write(outbox.data[: len(outbox.data) // 2]))
             time.sleep(_HALF_FRAME_S)
 
     def _plug(self) -> None:
@@ -314,7 +315,7 @@ class DeviceRun:
             if events & select.POLLIN:
                 outbox.add(firmware.receive(os.read(master, _READ_SIZE)))
             if events & select.POLLOUT:
-                outbox.wrote(os.write(master, outbox.data))
+                outbox.wrote(self._port.write(outbox.data))
         return False
 
     def _wait(self, descriptor: int | None, events: int, wake_at: float) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from edgelstm.errors import SourceError
+from edgelstm.errors import ConfigurationError, SourceError
 from edgelstm.reading import Reading
 from edgelstm_bridge.events import Connected, Event, Gap
 from edgelstm_bridge.messages import ChannelInfo
@@ -29,6 +30,7 @@ class PolledSource(Source):
         close: called once, when this is closed.
 
     Raises:
+        ConfigurationError: the period is not above 0.
         SourceError: a reading has not one value per channel.
     """
 
@@ -41,6 +43,10 @@ class PolledSource(Source):
         description: str = "polled sensor",
         close: Callable[[], None] | None = None,
     ) -> None:
+        if not 0 < sample_period < math.inf:
+            raise ConfigurationError(
+                f"A sample period must be above 0 seconds, not {sample_period:g}."
+            )
         self._read = read
         self._channels = tuple(
             channel if isinstance(channel, ChannelInfo) else ChannelInfo(channel)
@@ -107,7 +113,7 @@ class PolledSource(Source):
             values = tuple(map(float, self._read()))
         except OSError:
             self._counters.damaged += 1
-            values = (float("nan"),) * len(self._channels)
+            values = (math.nan,) * len(self._channels)
         if len(values) != len(self._channels):
             raise SourceError(
                 f"{self._description} gave {len(values)} values for {len(self._channels)} channels."

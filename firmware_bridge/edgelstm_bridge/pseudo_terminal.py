@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -14,6 +15,9 @@ from pathlib import Path
 from edgelstm.errors import SourceError
 
 _INT = struct.Struct("i")
+# The reader's end holds 4095 bytes; up to 64 KiB queue up for it in front of that, unseen.
+_VISIBLE = 4000
+_LARGEST_QUEUE = 70_000
 
 
 class PseudoPort:
@@ -37,6 +41,7 @@ class PseudoPort:
         self._link = link
         self.path = ""
         self.master: int | None = None
+        self._unproven = 0  # bytes written since everything was certainly taken
         self.plug()
 
     def plug(self) -> None:
@@ -60,6 +65,7 @@ class PseudoPort:
                 os.close(master)
                 raise
         self.path, self.master = path, master
+        self._unproven = 0
 
     def unplug(self) -> None:
         """Takes the port and the link away, with all that was not read.
@@ -84,18 +90,47 @@ class PseudoPort:
         poller.register(self.master, 0)
         return not poller.poll(0)
 
-    def is_drained(self) -> bool:
-        """Whether the reader has taken everything that was written, or there is no reader.
-
-        Only the reader's end can tell, so it is opened for a moment. The number of bytes that
-        wait there is not enough: those on their way to it are not counted, but poll moves them
-        on first.
+    def write(self, data: bytes | bytearray) -> int:
+        """Writes what there is room for; returns how many bytes that was.
 
         Raises:
-            SourceError: the reader has the port for itself, even against such a look.
+            OSError: there is no room, or the port is unplugged.
+        """
+        if self.master is None:
+            raise OSError(errno.ENXIO, "the port is unplugged")
+        count = os.write(self.master, data)
+        self._unproven += count
+        return count
+
+    def is_drained(self, filler: bytes) -> bool:
+        """Whether the reader has taken everything that was written, or there is no reader.
+
+        May have to be asked some twenty times before it is certain. Linux moves what was written
+        to the reader's end in the background, and stops while that is full; a reader that has
+        emptied it is about to set this going again, but may not have done so yet. So each time
+        that nothing seems to be there, a filler is written, which sets it going: what was stuck
+        shows itself then, unless there is no more of it.
+
+        Args:
+            filler: a byte that means nothing to the reader.
+
+        Raises:
+            SourceError: the reader has the port for itself, even against a look at it.
         """
         if not self.is_open():
             return True
+        if not self._seems_empty():
+            return False
+        if self._unproven <= _VISIBLE:  # as much as that is never stuck
+            self._unproven = 0
+            return True
+        self._unproven = min(self._unproven, _LARGEST_QUEUE) - _VISIBLE
+        with contextlib.suppress(BlockingIOError):
+            self.write(filler)
+        return False
+
+    def _seems_empty(self) -> bool:
+        """Whether nothing is at the reader's end, which is opened for a moment to see that."""
         try:
             slave = os.open(self.path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as error:
@@ -106,6 +141,7 @@ class PseudoPort:
                 ) from error
             raise
         try:
+            # Poll waits for what is being moved at the moment; a look at the number would not.
             poller = select.poll()
             poller.register(slave, select.POLLIN)
             if poller.poll(0):

@@ -44,7 +44,10 @@ class Firmware(ABC):
         running: it takes samples.
         heard: somebody on the other side takes them, so that they may be sent.
         ended: it had no more rows, and has said so.
+        filler: a byte that means nothing between two frames.
     """
+
+    filler: bytes
 
     def __init__(self) -> None:
         self.running = False
@@ -96,6 +99,8 @@ class FrameFirmware(Firmware):
         pacer: of the rows.
         random: where the boot_ids come from.
     """
+
+    filler = DELIMITER
 
     def __init__(self, hello: Hello, queue: RowQueue, pacer: Pacer, random: Random) -> None:
         super().__init__()

@@ -36,6 +36,8 @@ class TextFirmware(Firmware):
         ConfigurationError: the format is unknown, or two channels have the same name.
     """
 
+    filler = b"\n"
+
     def __init__(
         self, channels: Sequence[str], text_format: str, boot_message: str | None, pacer: Pacer
     ) -> None:

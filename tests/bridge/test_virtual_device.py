@@ -1,4 +1,3 @@
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -676,16 +675,42 @@ def test_a_pause_without_a_cable_is_not_made_up_for() -> None:
 
 def test_bytes_on_their_way_to_the_reader_are_seen() -> None:
     port = PseudoPort()
-    assert port.is_drained(), "nobody is there to take anything"
+    assert port.is_drained(b"."), "nobody is there to take anything"
     with serial.Serial(port.path) as reader:
-        assert port.master is not None
         for _ in range(300):
-            assert port.is_drained()
-            os.write(port.master, b"12345")
-            assert not port.is_drained()
+            assert port.is_drained(b".")
+            assert port.write(b"12345") == 5
+            assert not port.is_drained(b".")
             reader.read(5)
     port.unplug()
-    assert port.is_drained()
+    assert port.is_drained(b".")
+    with pytest.raises(OSError, match="unplugged"):
+        port.write(b"12345")
+
+
+def test_a_full_port_is_drained_when_its_reader_has_all_of_it() -> None:
+    port = PseudoPort()
+    with serial.Serial(port.path, timeout=0) as reader:
+        for _ in range(50):
+            sent = 0
+            with suppress(BlockingIOError):
+                while True:
+                    sent += port.write(b"x" * 1000)
+            taken = bytearray()
+            stop = threading.Event()
+
+            def take(taken: bytearray = taken, stop: threading.Event = stop) -> None:
+                while not stop.is_set():
+                    taken += reader.read(4096)
+
+            thread = threading.Thread(target=take)
+            thread.start()
+            wait_until(lambda: port.is_drained(b"."))
+            stop.set()
+            thread.join(timeout=DEADLINE_S)
+            assert taken.count(b"x") == sent
+            assert taken.count(b".") >= sent // 4096, "what was stuck was not set going"
+    port.unplug()
 
 
 def test_draining_waits_for_the_reader() -> None:

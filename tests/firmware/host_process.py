@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+_END_TIMEOUT_S = 30
+
 
 class HostProcess:
     """Runs until it is closed; a sanitizer that finds something ends it with an error."""
@@ -25,7 +27,12 @@ class HostProcess:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _, complaints = self._process.communicate()
+        try:
+            _, complaints = self._process.communicate(timeout=_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            raise
         if exc is None:
             assert self._process.returncode == 0, complaints.decode()
 

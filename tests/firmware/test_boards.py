@@ -185,7 +185,7 @@ class Contract(ABC):
             for _ in range(257):
                 count = len(reader.messages)
                 running.restart()
-                reader.read_until(lambda: len(reader.messages) == count + 2)
+                reader.read_until(lambda: len(reader.messages) == count + 2)  # noqa: B023
         hellos = [message for message in reader.messages if isinstance(message, Hello)]
         assert [hello.boot_id for hello in hellos] == list(range(1, 259))
 

@@ -315,8 +315,11 @@ def test_periods_that_passed_are_overruns(running: Device, late: int) -> None:
     assert running.send(3)
     assert running.messages() == [Sample(4, 3, (0.0,))]
     assert running.state["overruns"] == 4
+    assert not running.is_due()
     running.set_clock(6 * PERIOD)
     assert running.is_due()
+    assert running.send(4)
+    assert running.messages() == [Sample(5, 4, (0.0,))]
 
 
 def test_due_without_values_is_an_overrun(running: Device) -> None:

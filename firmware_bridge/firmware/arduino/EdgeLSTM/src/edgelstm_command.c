@@ -4,7 +4,7 @@
 
 #include "edgelstm_frame.h"
 
-enum { CRC_SIZE = 2, SHORT_SIZE = 1, LONG_SIZE = 5, MAX_CODE = 0xFF };
+enum { CRC_SIZE = 2, SHORT_SIZE = 1, LONG_SIZE = 5 };
 
 static void keep(edgelstm_receiver *receiver, uint8_t byte) {
   if (receiver->size < EDGELSTM_MAX_COMMAND)
@@ -54,8 +54,9 @@ uint8_t edgelstm_command_feed(edgelstm_receiver *receiver, uint8_t byte, uint32_
     keep(receiver, byte);
   } else {
     if (receiver->zero_due) keep(receiver, 0);
+    /* A full block, after which there would be no 0x00, is longer than any command. */
     receiver->block_left = (uint8_t)(byte - 1);
-    receiver->zero_due = byte < MAX_CODE;
+    receiver->zero_due = true;
   }
   return EDGELSTM_NOTHING;
 }
