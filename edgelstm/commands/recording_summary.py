@@ -21,7 +21,7 @@ def format_summary(summary: RecordingSummary) -> Iterator[str]:
     """
     seconds = summary.seconds
     span = f"{seconds:.1f} s" if seconds < _PRECISE_S else format_duration(seconds)
-    rate = f" ({summary.rate_hz:.1f} Hz)" if summary.rate_hz else ""
+    rate = f" ({_rate(summary.rate_hz)})" if summary.rate_hz else ""
     channels = _count(len(summary.channels), "channel")
     if summary.numbered:
         kept = f"{summary.lost:,} lost, {_count(summary.damaged, 'damaged frame')}"
@@ -69,6 +69,10 @@ def rate_warning(measured: float, announced: float) -> str:
         f"The device says that it takes a reading every {announced:.4g} s ({1 / announced:.4g} "
         f"Hz), but one comes every {measured:.4g} s ({1 / measured:.4g} Hz)."
     )
+
+
+def _rate(hertz: float) -> str:
+    return f"{hertz:.1f} Hz" if hertz >= 1 else f"one in {format_duration(1 / hertz)}"
 
 
 def _count(number: int, name: str) -> str:

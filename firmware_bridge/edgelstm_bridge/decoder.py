@@ -16,6 +16,7 @@ from edgelstm_bridge.codec import (
     CrcError,
     decode_frame,
 )
+from edgelstm_bridge.hello import VersionError
 from edgelstm_bridge.messages import (
     End,
     Hello,
@@ -84,10 +85,12 @@ class FrameDecoder:
 
     Attributes:
         counters: what was seen so far.
+        complaint: what was wrong with the last malformed payload; empty before one.
     """
 
     def __init__(self) -> None:
         self.counters = Counters()
+        self.complaint = ""
         self._hello: Hello | None = None
         self._next = 0  # the number of the sample that should come next
         self._late: int | None = None  # what would follow the late sample that came last
@@ -104,8 +107,7 @@ class FrameDecoder:
         """Take bytes as they come, in chunks of any size, and return the messages they end.
 
         Raises:
-            ProtocolError: a hello is malformed or of an unknown version, so that the samples
-                that follow it cannot be read.
+            VersionError: a hello is of an unknown version, so that nothing can be read.
         """
         messages: list[Message | Restart] = []
         counters = self.counters
@@ -199,10 +201,11 @@ class FrameDecoder:
             return None
         try:
             return decode_message(payload, self._hello)
-        except ProtocolError:
-            if message_type == MessageType.HELLO:
-                raise
+        except VersionError:
+            raise
+        except ProtocolError as error:
             self.counters.bad_payload += 1
+            self.complaint = str(error)
             return None
 
     def _jump(self, sequence_number: int) -> int | None:

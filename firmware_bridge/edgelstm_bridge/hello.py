@@ -21,6 +21,10 @@ _SAMPLE_HEAD = "<BHI"
 _FLOAT32 = struct.Struct("<f")
 
 
+class VersionError(ProtocolError):
+    """The device speaks a version of the protocol that this edgelstm does not."""
+
+
 class ValueType(IntEnum):
     """How a sample carries its values."""
 
@@ -148,11 +152,12 @@ def decode_hello(payload: bytes) -> Hello:
     """Return the hello in a payload of that type.
 
     Raises:
-        ProtocolError: it is malformed, or of another version of the protocol.
+        VersionError: it is of another version of the protocol.
+        ProtocolError: it is malformed.
     """
     # The version comes first: another version may lay out everything after it differently.
     if len(payload) > 1 and payload[1] != PROTOCOL_VERSION:
-        raise ProtocolError(
+        raise VersionError(
             f"the device speaks protocol version {payload[1]}, this edgelstm version "
             f"{PROTOCOL_VERSION}: update the older of the two"
         )

@@ -303,6 +303,8 @@ class FrameReceiver(Receiver):
     def missing(self) -> str:
         """See `Receiver.missing`."""
         counters = self._decoder.counters
+        if self._decoder.complaint:
+            return f"its frames are malformed ({self._decoder.complaint}); mend the firmware"
         if counters.good:
             return "frames come, but no hello; does the device hear the start?"
         if counters.damaged:

@@ -176,7 +176,8 @@ class TextReceiver(Receiver):
         if not rows:
             return
         self._has_rows = True
-        clocks = None if rows[0].clock is None else [math.nan if row.clock is None else row.clock for row in rows]
+        # All rows of a format have a time, or none has.
+        clocks = [row.clock for row in rows if row.clock is not None] or None
         values = [row.values for row in rows]
         readings = self._timeline.readings(values, clocks, arrived_at, wall_offset)
         self._counters.readings += len(readings)

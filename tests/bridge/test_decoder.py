@@ -256,9 +256,13 @@ def test_a_hello_of_another_version_is_an_error() -> None:
     assert decoder.hello is None
 
 
-def test_a_malformed_hello_is_an_error() -> None:
-    with pytest.raises(ProtocolError, match="cut short"):
-        fed(encode_frame(HELLO.encode()[:-1]))
+def test_a_malformed_hello_is_counted_and_the_last_good_one_stays() -> None:
+    decoder = FrameDecoder()
+    cut = encode_frame(HELLO.encode()[:-1])
+    messages = decoder.feed(HELLO_FRAME + sample_frame(0) + cut + sample_frame(1))
+    assert messages == [HELLO, sample(0), sample(1)]
+    assert decoder.counters.bad_payload == 1
+    assert "cut short" in decoder.complaint
 
 
 def chunks_of(data: bytes, size: int) -> Iterable[bytes]:
