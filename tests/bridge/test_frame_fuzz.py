@@ -18,6 +18,7 @@ from edgelstm_bridge.codec import encode_frame
 from edgelstm_bridge.decoder import FrameDecoder
 from edgelstm_bridge.messages import (
     ChannelInfo,
+    Command,
     End,
     Hello,
     Log,
@@ -52,7 +53,7 @@ WALL = replace(HELLO, clock_epoch_ms=1_700_000_000_000, value_type=ValueType.FLO
 def frames(hello: Hello) -> bytes:
     """A stream with every message in it."""
     samples = [encode_frame(Sample(n, 10 * n, (n / 2, -1.0)).encode(hello)) for n in range(200)]
-    others = [
+    others: list[Log | End | Pong | Statistics | Command] = [
         Log(LogLevel.INFO, "warm"),
         Pong(1, 100),
         Statistics(200, 1, 2, 3),

@@ -88,8 +88,15 @@ def simulator() -> Path:
 
 
 @cache
-def firmware(name: str) -> Path:
-    """Return the ELF file of `avr-analog`, `AnalogInputs` or `Accelerometer`."""
+def firmware(name: str, *flags: str) -> Path:
+    """Return the ELF file of `avr-analog`, `AnalogInputs` or `Accelerometer`.
+
+    `flags` are for the compiler; only `avr-analog` takes any.
+    """
     with build_folder() as folder:
-        run("make", "-s", "-C", FIRMWARE, f"BUILD={folder / 'avr'}")
-        return folder / "avr" / f"{name}.elf"
+        # make takes no "=" in the name of a target.
+        build = folder / "".join(["avr", *flags]).replace("=", "-")
+        elf = build / f"{name}.elf"
+        targets = [elf] if flags else []
+        run("make", "-s", "-C", FIRMWARE, f"BUILD={build}", f"CPPFLAGS={' '.join(flags)}", *targets)
+        return elf

@@ -50,7 +50,8 @@
 
 enum { CLOCK_HZ = 16000000, BYTES_PER_SECOND = 11520, INPUTS = 6, SUPPLY_MV = 5000 };
 enum { IDLE_BYTE_TIMES = 10 }; /* how often to look for input while there is none */
-enum { DRAIN_MS = 5000 };      /* how long to wait at the end for a reader */
+enum { DRAIN_MS = 30000 };     /* how long to wait at the end for a reader */
+enum { SETTLE_MS = 200 };      /* bytes may be on their way inside the kernel for so long */
 
 static struct {
   double speed, seconds, anomaly_at, restart_at;
@@ -316,9 +317,10 @@ static int make_port(void) {
 
 /* What waits in a pseudo-terminal is gone with it. */
 static void wait_for_reader(int other) {
-  int waiting = 0;
-  for (int ms = 0; ms < DRAIN_MS && !stopped; ms += 10) {
-    if (ioctl(other, FIONREAD, &waiting) || waiting == 0) return;
+  int waiting = 0, empty_ms = 0;
+  for (int ms = 0; ms < DRAIN_MS && empty_ms < SETTLE_MS && !stopped; ms += 10) {
+    if (ioctl(other, FIONREAD, &waiting)) return;
+    empty_ms = waiting ? 0 : empty_ms + 10;
     usleep(10000);
   }
 }

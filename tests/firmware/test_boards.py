@@ -306,6 +306,22 @@ class TestAvrAnalog(Contract):
         reader.read_samples(300)
         assert {b.device_clock - a.device_clock for a, b in pairwise(reader.samples)} == {2500}
 
+    def test_what_it_has_no_time_to_measure_is_an_overrun(self) -> None:
+        """Every second sample is due while the one before it is still measured."""
+        elf = firmware(self.name, "-DSAMPLER_SHORTEST_PERIOD_US=500")
+        with board(elf, speed=FAST) as running, PortReader(running.port) as reader:
+            reader.wait_for_device()
+            assert reader.ask(Rate(500), Hello).sample_period_us == 500
+            reader.start()
+            reader.read_samples(300)
+            end = reader.ask(Stop(), End)
+        statistics = next(m for m in reversed(reader.messages) if isinstance(m, Statistics))
+        assert statistics.overruns == pytest.approx(end.sample_count / 2, abs=10)
+        assert len(reader.samples) + statistics.dropped + statistics.overruns == end.sample_count
+        for first, second in pairwise(reader.samples):
+            numbers = second.sequence_number - first.sequence_number
+            assert second.device_clock - first.device_clock == 125 * numbers
+
 
 class TestAccelerometer:
     """The other sketch of the Arduino library."""

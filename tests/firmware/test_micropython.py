@@ -98,8 +98,10 @@ def play(edgelstm, story):
 
 
 class Interpreter:
-    """A MicroPython in WebAssembly; each run is a fresh one. For a process of its own: wasmtime
-    may abort the process when Python ends."""
+    """A MicroPython in WebAssembly; each run is a fresh one.
+
+    For a process of its own, which ends by `os._exit`: wasmtime may abort one that ends otherwise.
+    """
 
     def __init__(self) -> None:
         config = wasmtime.Config()
@@ -109,8 +111,7 @@ class Interpreter:
         self._module = wasmtime.Module.from_file(self._engine, str(path))
 
     def run(self, code: str, *, on_stdio: bool = False) -> tuple[int, str]:
-        """The exit status and what was printed; or nothing, if it has this
-        process's input and output."""
+        """The exit status, and what was printed unless this process's stdio was lent to it."""
         output: list[bytes] = []
         wasi = wasmtime.WasiConfig()
         # A heap that does not fill: in WebAssembly the collector overlooks what is in registers.
@@ -169,7 +170,11 @@ class MicroPython:
         return str(printed)
 
     def close(self) -> None:
-        self._process.communicate()
+        try:
+            self._process.communicate(timeout=WAIT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # in an endless loop
+            self._process.communicate()
         assert self._process.returncode == 0
 
 
@@ -538,7 +543,8 @@ edgelstm.ticks_us = clock
 port = Port()
 device = edgelstm.Device(
     port, [(name, "", 1.0) for name in "abcdef"], 1000,
-    value_type=edgelstm.INT16, one_way=True)
+    value_type=edgelstm.INT16)
+device.running = True
 values = [1, -2, 300, -400, 5000, -6000]
 def take(count):
     global now

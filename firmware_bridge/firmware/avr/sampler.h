@@ -10,8 +10,10 @@ enum { SAMPLER_CHANNELS = 6 };
 /* One tick of the clock: timer 1 counts every 64th cycle. */
 #define SAMPLER_TICK_US (64000000UL / F_CPU)
 
-/* All six conversions take 13 cycles of an ADC clock of 125 kHz each. */
+/* Each of the six conversions takes 13 cycles of the ADC's clock of 125 kHz: 624 us in all. */
+#ifndef SAMPLER_SHORTEST_PERIOD_US
 #define SAMPLER_SHORTEST_PERIOD_US 1000
+#endif
 
 typedef struct {
   uint32_t clock;  /* when the first conversion began */

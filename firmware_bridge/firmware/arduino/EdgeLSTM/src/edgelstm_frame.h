@@ -62,7 +62,7 @@ typedef struct {
 
 #define EDGELSTM_HEAD_SIZE 27 /* the fields of a hello before its texts */
 
-/* One frame on its way out. Private, but for its size: 62 bytes on an 8-bit machine. */
+/* One frame on its way out; not to be copied. Private, but for its size: 60 bytes on an AVR. */
 typedef struct {
   edgelstm_place place; /* of the next byte */
   edgelstm_place ahead; /* after the COBS block that it is in */
@@ -77,7 +77,7 @@ typedef struct {
 } edgelstm_frame;
 
 /*
- * CRC-16/CCITT-FALSE: start from EDGELSTM_CRC_START. Compiled with EDGELSTM_SMALL_CRC it goes bit by
+ * CRC-16/CCITT-FALSE, from EDGELSTM_CRC_START on. Compiled with EDGELSTM_SMALL_CRC it goes bit by
  * bit: on an AVR 22 bytes smaller, and half as fast.
  */
 #define EDGELSTM_CRC_START 0xFFFFu
