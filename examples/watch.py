@@ -1,29 +1,33 @@
-"""Readings from anywhere through the detection: python examples/watch.py ARTIFACT CSV.
+"""Readings from anywhere through the detection: python examples/watch.py ARTIFACT SOURCE.
 
-Here they come from a file; a loop over any source of `Reading`s looks the same.
+SOURCE is a serial port such as /dev/ttyACM0, or any other source's URL; replay:pump.csv is a
+recording.
 """
 
 import sys
 
 import edgelstm
 from edgelstm.pipeline import Pipeline
-from edgelstm.reading import Reading
-from edgelstm.recording import format_time, read_csv
+from edgelstm.recording import format_time
+from edgelstm_bridge import open_source
 
 
 def main() -> None:
     """Prints when alerts open and close."""
-    artifact, csv = sys.argv[1:]
-    with edgelstm.load(artifact) as session:
-        channels = [channel.name for channel in session.artifact.manifest.channels]
-        recording = read_csv(csv).with_channels(channels)
+    artifact, url = sys.argv[1:]
+    with edgelstm.load(artifact) as session, open_source(url) as source:
         pipeline = Pipeline(session, false_alarms_per_day=1 / 7)
-        for timestamp, values in zip(recording.timestamps, recording.values, strict=True):
-            verdict = pipeline.update(Reading(float(timestamp), tuple(values)))
+        names = [channel.name for channel in source.channels]
+        order = [names.index(channel.name) for channel in session.artifact.manifest.channels]
+        for reading in source:
+            values = tuple(reading.values[i] for i in order)
+            verdict = pipeline.update(reading._replace(values=values))
             if verdict.event:
-                print(format_time(timestamp), verdict.event.value, f"score {verdict.score:.1f}")
+                when = format_time(reading.timestamp)
+                print(when, verdict.event.value, f"score {verdict.score:.1f}")
     counters = pipeline.counters
     print(f"{counters.readings} readings, {counters.scored} scored, {pipeline.alerts} alerts")
+    print(f"{source.counters.lost} lost, {source.counters.damaged} damaged on the way")
 
 
 if __name__ == "__main__":

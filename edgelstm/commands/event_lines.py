@@ -38,7 +38,8 @@ def describe_event(event: Event) -> dict[str, Any] | None:
     if isinstance(event, events.Restarted):
         return {"event": "restarted"}
     if isinstance(event, events.Silence):
-        return {"event": "silence", "seconds": event.seconds}
+        damaged = {"damaged": event.damaged} if event.damaged else {}
+        return {"event": "silence", "seconds": event.seconds, **damaged}
     if isinstance(event, events.Log):
         return {"event": "log", "level": event.level.name.lower(), "text": event.text}
     if isinstance(event, Statistics):
@@ -67,6 +68,12 @@ def format_event(event: Event) -> str | None:
     if isinstance(event, events.Restarted):
         return "The device has restarted."
     if isinstance(event, events.Silence):
+        if event.damaged:
+            return (
+                f"Nothing that can be used has come for {event.seconds:.0f} s, only "
+                f"{event.damaged:,} damaged frames or lines: does the device send something else "
+                "now, or at another baud rate?"
+            )
         return f"Nothing has come for {event.seconds:.0f} s."
     if isinstance(event, events.Log):
         text = "".join(c if c.isprintable() else "?" for c in event.text)
@@ -125,6 +132,7 @@ class EventFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._is_new = not path.exists()
         self._file = path.open("a", encoding="utf-8")
 
     def take(self, event: Event, now: float) -> None:
@@ -141,8 +149,8 @@ class EventFile:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the file, and removes it when there is nothing in it."""
-        if not self._file.tell():
+        """Closes the file, and removes it when it was made for this and there is nothing in it."""
+        if self._is_new and not self._file.tell():
             self._path.unlink(missing_ok=True)
         self._file.close()
 

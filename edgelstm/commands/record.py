@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -20,7 +20,7 @@ from edgelstm.commands.console import LiveLine, output_option
 from edgelstm.commands.event_lines import EventFile, RateLimit, format_event
 from edgelstm.commands.recording_summary import format_summary, rate_warning
 from edgelstm.commands.sourcing import open_chosen, source_options
-from edgelstm.errors import EdgelstmError, SourceError
+from edgelstm.errors import ConfigurationError, EdgelstmError, SourceError
 from edgelstm.reading import Reading
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def record(
     baud_rate: int | None,
     format_: str,
     raw: Path | None,
+    timeout: float,
     no_reconnect: bool,
     output: Path,
     duration: float | None,
@@ -128,11 +129,12 @@ def record(
     Example: edgelstm record --port /dev/ttyACM0 -o pump.csv --duration 10m
     """
     from edgelstm_bridge.recorder import Recorder
-    from edgelstm_bridge.recording_file import check_recording_path
+    from edgelstm_bridge.recording_file import check_recording_path, part_path
     from edgelstm_bridge.resampling import Resampler
     from edgelstm_bridge.urls import without_password
 
     check_recording_path(output, force=force)
+    _refuse_one_file_for_two([output, part_path(output)], [raw, events_file])
     names = [name.strip() for name in channels.split(",")] if channels else None
     resampler = Resampler(resample) if resample else None
     with ExitStack() as stack:
@@ -140,7 +142,7 @@ def record(
         stop = stack.enter_context(_stop_on_signals())
         try:
             source = stack.enter_context(
-                open_chosen(port, baud_rate, format_, raw, no_reconnect, rate, force=force)
+                open_chosen(port, baud_rate, format_, raw, timeout, no_reconnect, rate, force=force)
             )
         except KeyboardInterrupt:
             shown = without_password(port)
@@ -152,7 +154,7 @@ def record(
         )
         columns = ", ".join(recorder.file.columns)
         click.echo(f"Recording {columns} from {source.description} to {output}.", err=True)
-        lost = _follow(recorder, source, stop, duration, events)
+        lost = _follow(recorder, source, stop, duration, events, rate)
         written = recorder.finish()
         source.close()
     if not written:
@@ -169,6 +171,19 @@ def record(
             click.echo(line)
     if lost:
         raise SourceError(f"{lost} What had come before is in {output}.")
+
+
+def _refuse_one_file_for_two(recording: Sequence[Path], others: Sequence[Path | None]) -> None:
+    """Refuses to write two things to one file.
+
+    Raises:
+        ConfigurationError: that is asked for.
+    """
+    taken = {path.resolve() for path in recording}
+    for path in filter(None, others):
+        if path.resolve() in taken:
+            raise ConfigurationError(f"{path} cannot hold two things; name a file for each.")
+        taken.add(path.resolve())
 
 
 class _Stop:
@@ -223,16 +238,18 @@ def _follow(
     stop: _Stop,
     duration: float | None,
     events: EventFile | None,
+    rate: float | None,
 ) -> EdgelstmError | None:
     """Takes everything that comes, and shows what is going on.
 
     Returns:
         Why the source was lost for good; None when it ended or was stopped.
     """
-    display = _Display(recorder)
+    display = _Display(recorder, rate)
     stop.watch(source)
-    timer = threading.Timer(duration, stop, ["duration"]) if duration else None
-    if timer:
+    timer = None
+    if duration and duration < threading.TIMEOUT_MAX:
+        timer = threading.Timer(duration, stop, ["duration"])
         timer.daemon = True
         timer.start()
     try:
@@ -261,26 +278,32 @@ def _follow(
 
 
 class _Display:
-    """The live line on a terminal, and lines about what happens above it."""
+    """The live line on a terminal, and lines about what happens above it.
 
-    def __init__(self, recorder: Recorder) -> None:
-        from edgelstm_bridge.rate import RateMonitor
+    Args:
+        recorder: of what is shown.
+        asked: for a reading every so many seconds; None where the device has its own rate.
+    """
 
-        period = recorder.source.sample_period
+    def __init__(self, recorder: Recorder, asked: float | None) -> None:
         self._recorder = recorder
+        self._asked = asked
         self._line = LiveLine()
         self._lines = RateLimit(self._write)
-        # Against what the device says; without that there is still the measured rate to show.
-        self._monitor = RateMonitor(period or 1.0)
-        self._is_announced = bool(period)
+        self._expect(recorder.source.sample_period)
         self._began = time.monotonic()
         self._next_status = 0.0
 
     def take_reading(self, reading: Reading) -> None:
         """Shows the state of things, a few times a second."""
+        announced = self._recorder.source.sample_period
+        if announced != self._announced:  # it may be what it made of the rate that was asked for
+            self._expect(announced)
         mismatch = self._monitor.update(reading)
-        if mismatch and self._is_announced:
-            warning = rate_warning(mismatch.measured, mismatch.expected)
+        if mismatch and self._expected:
+            warning = rate_warning(
+                mismatch.measured, mismatch.expected, asked=self._asked is not None
+            )
             self._lines.take(f"Warning: {warning}", time.monotonic())
         if self._line.live:
             now = time.monotonic()
@@ -298,6 +321,15 @@ class _Display:
         """Takes the live line away."""
         self._lines.close()
         self._line.clear()
+
+    def _expect(self, announced: float | None) -> None:
+        """Measures the rate against what was asked for, or else what the device says."""
+        from edgelstm_bridge.rate import RateMonitor
+
+        self._announced = announced
+        self._expected = self._asked or announced
+        # Without either there is still the measured rate to show.
+        self._monitor = RateMonitor(self._expected or 1.0)
 
     def _write(self, text: str) -> None:
         self._line.clear()

@@ -21,7 +21,8 @@ def format_summary(summary: RecordingSummary) -> Iterator[str]:
     """
     seconds = summary.seconds
     span = f"{seconds:.1f} s" if seconds < _PRECISE_S else format_duration(seconds)
-    rate = f" ({_rate(summary.rate_hz)})" if summary.rate_hz else ""
+    at_once = 2 * summary.repeated_times >= summary.readings > 1
+    rate = f" ({_rate(summary.rate_hz)})" if summary.rate_hz and not at_once else ""
     channels = _count(len(summary.channels), "channel")
     if summary.numbered:
         kept = f"{summary.lost:,} lost, {_count(summary.damaged, 'damaged frame')}"
@@ -44,10 +45,11 @@ def format_summary(summary: RecordingSummary) -> Iterator[str]:
         yield f"Also {', '.join(said)}."
     if summary.unusable:
         yield f"Left out for a value that is no number: {_count(summary.unusable, 'reading')}."
-    if 2 * summary.repeated_times >= summary.readings > 1:
+    if at_once:
         yield (
             "Most readings have the time of the one before, so train and quantize will refuse the "
-            "file: they came all at once, or the device's clock is too coarse for their rate."
+            "file or take a wrong rate from it: they came all at once, or the device's clock is "
+            "too coarse for their rate."
         )
     if summary.overflow:
         yield f"Lost because this computer was too slow: {_count(summary.overflow, 'reading')}."
@@ -58,15 +60,17 @@ def format_summary(summary: RecordingSummary) -> Iterator[str]:
         )
 
 
-def rate_warning(measured: float, announced: float) -> str:
-    """A sentence when readings come at another pace than the device says.
+def rate_warning(measured: float, expected: float, *, asked: bool = False) -> str:
+    """A sentence when readings come at another pace than they should.
 
     Args:
         measured: seconds between two readings.
-        announced: by the device, in seconds.
+        expected: seconds, as the device says it or was asked.
+        asked: whether it was asked.
     """
+    who = "was asked for" if asked else "says that it takes"
     return (
-        f"The device says that it takes a reading every {announced:.4g} s ({1 / announced:.4g} "
+        f"The device {who} a reading every {expected:.4g} s ({1 / expected:.4g} "
         f"Hz), but one comes every {measured:.4g} s ({1 / measured:.4g} Hz)."
     )
 

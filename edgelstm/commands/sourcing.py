@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgelstm.errors import EdgelstmError
-
 if TYPE_CHECKING:
     from edgelstm_bridge.receiver import SourceCounters
     from edgelstm_bridge.source import Source
+
+_LONGEST_TIMEOUT_S = 86_400
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +48,14 @@ def source_options(command: F) -> F:
             help="Also write every byte and its time here; replay:FILE replays it.",
         ),
         click.option(
+            "--timeout",
+            type=click.IntRange(1, _LONGEST_TIMEOUT_S),
+            default=10,
+            show_default=True,
+            metavar="S",
+            help="Seconds to wait for the first readings; a slow device of text needs four lines.",
+        ),
+        click.option(
             "--no-reconnect", is_flag=True, help="Stop when the device goes away; default: wait."
         ),
     ]
@@ -61,6 +69,7 @@ def open_chosen(
     baud_rate: int | None,
     format_: str,
     raw: Path | None,
+    timeout: float,
     no_reconnect: bool,
     sample_period: float | None = None,
     *,
@@ -73,6 +82,7 @@ def open_chosen(
         baud_rate: of a serial port.
         format_: of what comes.
         raw: a file for the raw capture.
+        timeout: how long to wait for the first thing that is understood, in seconds.
         no_reconnect: whether a lost link is an error.
         sample_period: what to ask the device for, in seconds.
         force: whether a raw capture that exists may be replaced.
@@ -85,30 +95,15 @@ def open_chosen(
 
     if raw is not None:
         check_output(raw, force=force)
-    try:
-        return open_source(
-            port,
-            baud_rate=baud_rate,
-            format=format_,
-            sample_period=sample_period,
-            reconnect=not no_reconnect,
-            capture=raw,
-        )
-    except (EdgelstmError, KeyboardInterrupt):
-        if raw is not None:
-            _forget_empty(raw)
-        raise
-
-
-def _forget_empty(raw: Path) -> None:
-    """Removes a raw capture in which nothing came: it would only be in the way of the next."""
-    from edgelstm_bridge.capture import CaptureReader, Kind
-
-    if raw.exists():
-        with CaptureReader(raw) as records:
-            something = any(record.kind is Kind.RECEIVED for record in records)
-        if not something:
-            raw.unlink()
+    return open_source(
+        port,
+        baud_rate=baud_rate,
+        format=format_,
+        sample_period=sample_period,
+        reconnect=not no_reconnect,
+        capture=raw,
+        connect_timeout=timeout,
+    )
 
 
 def format_trouble(counters: SourceCounters) -> str:

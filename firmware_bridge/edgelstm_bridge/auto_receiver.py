@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edgelstm_bridge.events import Event
 from edgelstm_bridge.formats import FormatError
 from edgelstm_bridge.messages import ChannelInfo, Statistics
@@ -9,7 +11,6 @@ from edgelstm_bridge.receiver import FrameReceiver, Receiver, SourceCounters
 from edgelstm_bridge.text_receiver import TextReceiver
 
 _LISTEN_S = 0.5
-_TRIES = 3
 
 
 class AutoReceiver(Receiver):
@@ -20,7 +21,8 @@ class AutoReceiver(Receiver):
 
     Args:
         sample_period: what to ask a device with the frame protocol for, in seconds.
-        whole_start: the first byte is the first of a line: of a file, not of an open line.
+        whole_start: the first byte of a link is the first of a line: of a file or a message, not of
+            an open line.
     """
 
     def __init__(self, sample_period: float | None = None, *, whole_start: bool = False) -> None:
@@ -29,7 +31,6 @@ class AutoReceiver(Receiver):
         self._chosen: Receiver | None = None
         self._listen_until = 0.0
         self._has_zero = False
-        self._failures = 0
 
     @property
     def chosen(self) -> Receiver | None:
@@ -90,18 +91,17 @@ class AutoReceiver(Receiver):
         if self._frames.has_frames:
             self._chosen = self._frames
             return events
-        try:
-            events = self._text.receive(data, arrived_at, wall_offset)
-        except FormatError:
-            # What a board sends while it boots may be anything.
-            self._failures += 1
-            if self._failures >= _TRIES and not self._has_zero:
-                raise
-            self._text.forget()
-            return []
-        if self._text.channels is not None:
-            self._chosen = self._text
-        return events
+        return self._try_text(lambda: self._text.receive(data, arrived_at, wall_offset))
+
+    def idle(self, now: float) -> list[Event]:
+        """See `Receiver.idle`.
+
+        Raises:
+            FormatError: as for `receive`.
+        """
+        if self._chosen is not None:
+            return self._chosen.idle(now)
+        return self._try_text(lambda: self._text.idle(now))
 
     def finish(self, arrived_at: float, wall_offset: float) -> list[Event]:
         """See `Receiver.finish`."""
@@ -136,6 +136,19 @@ class AutoReceiver(Receiver):
         if self._text.has_bytes and not self._has_zero:
             return self._text.missing()
         return self._frames.missing()
+
+    def _try_text(self, take: Callable[[], list[Event]]) -> list[Event]:
+        """Lets text be told; that it cannot be is no error where frames may come yet."""
+        try:
+            events = take()
+        except FormatError:
+            if not self._has_zero:
+                raise
+            self._text.forget()
+            return []
+        if self._text.channels is not None:
+            self._chosen = self._text
+        return events
 
     def _candidates(self) -> tuple[Receiver, ...]:
         return (self._chosen,) if self._chosen else (self._frames, self._text)

@@ -108,11 +108,15 @@ class CaptureWriter:
         path: of the file; one that exists is replaced.
         url: of the source, without a password.
 
+    Attributes:
+        has_received: whether a record of received bytes was added.
+
     Raises:
         SourceError: the file cannot be written; also from each method.
     """
 
     def __init__(self, path: Path, url: str) -> None:
+        self.has_received = False
         self._path = path
         self._lock = threading.Lock()
         self._is_dirty = True
@@ -140,6 +144,7 @@ class CaptureWriter:
             except OSError as error:
                 raise self._refused(error) from error
             self._is_dirty = True
+            self.has_received = self.has_received or record.kind is Kind.RECEIVED
         self.flush_when_due()
 
     def add(self, kind: Kind, data: bytes = b"") -> None:

@@ -56,13 +56,15 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """The link is open, and nothing has come for long; said once until something comes.
+    """The link is open, and nothing of use has come for long; said once until something does.
 
     Attributes:
-        seconds: since the last byte.
+        seconds: since the last event.
+        damaged: frames or lines that came meanwhile and could not be used.
     """
 
     seconds: float
+    damaged: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class PolledSource(Source):
 
     Raises:
         ConfigurationError: the period is not above 0.
-        SourceError: a reading has not one value per channel.
+        SourceError: a reading has not one value per channel, or `read` failed in another way.
     """
 
     def __init__(
@@ -114,6 +114,11 @@ class PolledSource(Source):
         except OSError:
             self._counters.damaged += 1
             values = (math.nan,) * len(self._channels)
+        except Exception as error:
+            raise SourceError(
+                f"Reading {self._description} failed ({type(error).__name__}: {error}): tell the "
+                "author of what reads it."
+            ) from error
         if len(values) != len(self._channels):
             raise SourceError(
                 f"{self._description} gave {len(values)} values for {len(self._channels)} channels."

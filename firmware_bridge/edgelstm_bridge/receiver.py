@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from edgelstm.errors import SourceError
+from edgelstm.errors import ConfigurationError, SourceError
 from edgelstm.reading import Reading
 from edgelstm_bridge.codec import DELIMITER, encode_frame
 from edgelstm_bridge.decoder import FrameDecoder, Restart
@@ -40,6 +40,7 @@ _SILENCE_S = 2.0
 _SILENT_PERIODS = 5
 _PINGS_AT_ONCE = 5  # the shortest round trip of some is close to the line's own
 _PING_INTERVAL_S = 10.0
+_LONGEST_PERIOD_US = 2**32 - 1
 
 
 @dataclass(slots=True)
@@ -126,6 +127,14 @@ class Receiver(ABC):
             SourceError: the device changed its channels.
         """
 
+    def idle(self, now: float) -> list[Event]:  # noqa: ARG002
+        """Returns what can be said because nothing more has come until now.
+
+        Raises:
+            ProtocolError: as for `receive`.
+        """
+        return []
+
     def finish(self, arrived_at: float, wall_offset: float) -> list[Event]:  # noqa: ARG002
         """Returns what the end of the stream completes: a last line without its end."""
         return []
@@ -187,9 +196,17 @@ class FrameReceiver(Receiver):
 
     Args:
         sample_period: what to ask the device for, in seconds; None for its own.
+
+    Raises:
+        ConfigurationError: the protocol cannot ask for this period.
     """
 
     def __init__(self, sample_period: float | None = None) -> None:
+        if sample_period is not None and not 1 <= sample_period * 1e6 <= _LONGEST_PERIOD_US:
+            raise ConfigurationError(
+                f"No device can be asked for a reading every {sample_period:g} s: it takes 1 us to "
+                "71 minutes."
+            )
         self._counters = SourceCounters()
         self._statistics: Statistics | None = None
         self._decoder = FrameDecoder()
@@ -378,7 +395,7 @@ class FrameReceiver(Receiver):
         if self._wanted is None or self._asked:
             return b""
         self._asked = True
-        return encode_frame(Rate(max(1, round(self._wanted * 1e6))).encode())
+        return encode_frame(Rate(round(self._wanted * 1e6)).encode())
 
     def _count(self) -> None:
         seen, counters = self._decoder.counters, self._counters

@@ -18,6 +18,7 @@ from edgelstm_bridge.resampling import Resampler
 from edgelstm_bridge.source import Source
 
 _NOTHING_SAID = Statistics(0, 0, 0, 0)
+_SAME_TIME_S = 2e-6  # what came at once is dated a microsecond apart, so that time goes on
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class RecordingSummary:
         reconnects: how often the link was opened again.
         reordered: readings that came late or twice.
         overflow: readings dropped by this computer.
-        repeated_times: readings whose time is not after that of the one before.
+        repeated_times: readings whose time is that of the one before, to 2 us, or earlier.
         unusable: readings left out because a value was no finite number.
         notes: log messages and other lines for people.
         dropped_by_device: readings that the device had no room to send, as it says.
@@ -220,7 +221,7 @@ class Recorder:
             self._first = reading
         else:
             self._complete &= reading.sequence_number == (last.sequence_number or 0) + 1
-            self._repeated_times += reading.timestamp <= last.timestamp
+            self._repeated_times += reading.timestamp < last.timestamp + _SAME_TIME_S
         self.last = reading
         self.readings += 1
         if self._order is not None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from edgelstm.errors import ProtocolError, SourceError
+from edgelstm.errors import ConfigurationError, ProtocolError, SourceError
 from edgelstm.reading import Reading
 from edgelstm_bridge.event_queue import EventQueue
 from edgelstm_bridge.events import Connected, Disconnected, Ended, Event, Silence
@@ -28,6 +28,8 @@ _READ_TIMEOUT_S = 0.05  # how late a command may be sent
 _STOP_TIMEOUT_S = 1.0
 _SILENCE_S = 5.0
 _SILENT_PERIODS = 10
+_SILENT_WAITS = 2
+_WAITS = 8  # of late: a line may come in pieces
 
 
 class Source(ABC):
@@ -164,12 +166,14 @@ class LinkSource(Source):
         receiver: of the bytes.
         reconnect: whether a lost link is opened again, for as long as it takes.
         backoff: how long to wait before each try.
-        queue_size: how many events may wait to be taken. When there are more, the oldest readings
-            are dropped and counted, but where the other side of the link can wait, it has to.
+        queue_size: how many events may wait to be taken, at least 1. When there are more, the
+            oldest are dropped and the readings among them counted, but where the other side of
+            the link can wait, it has to.
         connect_timeout: how long to wait for the first thing that is understood, in seconds.
         on_close: called once the last link is closed.
 
     Raises:
+        ConfigurationError: the queue has no room.
         SourceError: the link cannot be opened, or nothing came that could be understood.
         ProtocolError: the device speaks another version of the protocol, or its format is not
             understood.
@@ -186,6 +190,8 @@ class LinkSource(Source):
         connect_timeout: float = CONNECT_TIMEOUT_S,
         on_close: Callable[[], None] | None = None,
     ) -> None:
+        if queue_size < 1:
+            raise ConfigurationError(f"A queue of {queue_size} events has no room: give 1 or more.")
         self._on_close = on_close
         self._opener = opener
         self._receiver = receiver
@@ -195,6 +201,7 @@ class LinkSource(Source):
         self._bytes = 0
         self._error: BaseException | None = None
         self._is_silent = False
+        self._waits: deque[float] = deque(maxlen=_WAITS)
         self._ready = threading.Event()
         self._stopping = threading.Event()
         self._closing = threading.Event()
@@ -249,12 +256,17 @@ class LinkSource(Source):
 
     def events(self) -> Iterator[Event]:
         """See `Source.events`."""
+        pending = self._pending
         while True:
-            if not self._pending:
-                self._pending = self._queue.take()
-                if not self._pending:
+            try:
+                event = pending.popleft()
+            except IndexError:  # nothing is there, or another thread was quicker
+                taken = self._queue.take()
+                if not taken:
                     return
-            yield self._pending.popleft()
+                pending.extend(taken)
+            else:
+                yield event
 
     def stop(self) -> None:
         """See `Source.stop`."""
@@ -329,7 +341,8 @@ class LinkSource(Source):
     def _pump(self, link: Link) -> None:
         """Moves bytes from a link to the queue until the device ends or this is closed."""
         receiver = self._receiver
-        now = last_bytes = time.monotonic()
+        now = last_event = time.monotonic()
+        damaged = receiver.counters.damaged
         stop_at: float | None = None
         while not self._closing.is_set():
             if self._stopping.is_set():
@@ -345,14 +358,21 @@ class LinkSource(Source):
                 self._send(link, commands)
             chunk = link.read(_READ_TIMEOUT_S)
             now = time.monotonic()
+            events: list[Event] = []
             if chunk is not None:
                 self._bytes += len(chunk.data)
-                last_bytes = now
-                self._is_silent = False
-                if self._deliver(link, receiver.receive(*chunk)):
-                    return
+                events = receiver.receive(*chunk)
             elif link.is_live:
-                self._watch_silence(now - last_bytes)
+                events = receiver.idle(now)
+            if events:
+                self._waits.append(now - last_event)
+                last_event, damaged = now, receiver.counters.damaged
+                self._is_silent = False
+            # A hello is no event, but makes the channels known.
+            if (events or chunk is not None) and self._deliver(link, events):
+                return
+            if link.is_live and self._ready.is_set() and not self._is_silent:
+                self._watch_silence(now - last_event, damaged)
         with contextlib.suppress(SourceError):
             link.write(receiver.stop())
 
@@ -370,11 +390,22 @@ class LinkSource(Source):
         link.write(data)
         self._receiver.sent(data, now)
 
-    def _watch_silence(self, seconds: float) -> None:
+    def _watch_silence(self, seconds: float, damaged: int) -> None:
+        """Tells that nothing was understood for so long.
+
+        Args:
+            seconds: since something was.
+            damaged: frames or lines until then.
+        """
+        if seconds <= _SILENCE_S:
+            return
         period = self._receiver.sample_period or 0.0
-        if seconds > max(_SILENCE_S, _SILENT_PERIODS * period) and not self._is_silent:
+        # Text says no period: what sends a line a minute is not silent in between.
+        waits = sorted(self._waits)
+        usual = waits[-2] if len(waits) > 1 else 0.0  # the longest may have been a silence, too
+        if seconds > max(_SILENT_PERIODS * period, _SILENT_WAITS * usual):
             self._is_silent = True
-            self._queue.put([Silence(seconds)])
+            self._queue.put([Silence(seconds, self._receiver.counters.damaged - damaged)])
 
     def _open_again(self, lasted: float | None) -> Link | None:
         """Tries to open the link until that succeeds; None when this is stopped meanwhile.

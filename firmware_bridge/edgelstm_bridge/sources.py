@@ -7,7 +7,7 @@ from pathlib import Path
 from edgelstm import parquet
 from edgelstm.errors import ConfigurationError
 from edgelstm_bridge.auto_receiver import AutoReceiver
-from edgelstm_bridge.capture import MAGIC, CaptureWriter, capturing
+from edgelstm_bridge.capture import MAGIC, CaptureReader, CaptureWriter, capturing
 from edgelstm_bridge.formats import Format
 from edgelstm_bridge.links import Link, Opener, make_opener
 from edgelstm_bridge.plugins import find_plugin, plugin_schemes
@@ -19,6 +19,8 @@ from edgelstm_bridge.urls import SCHEMES, SourceUrl, parse_url
 
 FORMATS = ("auto", "frames", "csv", "label", "json", "keyvalue")
 """What a format may begin with."""
+
+_WHOLE = ("stdin", "mqtt", "mqtts")  # a file begins with a line, and a message is one
 
 
 def open_source(
@@ -48,7 +50,8 @@ def open_source(
             a text format as `Format.parse` takes it.
         sample_period: what to ask a device with the frame protocol for, in seconds.
         reconnect: whether a lost link is opened again, for as long as it takes.
-        capture: a file that everything received and sent is written to, with its time.
+        capture: a file that everything received and sent is written to, with its time. One that
+            exists is replaced once the link is open; one in which nothing came is removed again.
         queue_size: how many events may wait to be taken.
         connect_timeout: how long to wait for the first thing that is understood, in seconds.
 
@@ -62,23 +65,37 @@ def open_source(
         if capture is not None:
             raise ConfigurationError(f"{parsed.path} is a recording: there are no bytes to write.")
         return RecordingSource(parquet.read_recording(parsed.path), parsed.speed)
-    receiver = _make_receiver(format, sample_period, whole_start=parsed.scheme == "stdin")
+    receiver = _make_receiver(format, sample_period, whole_start=_begins_with_a_line(parsed))
     opened = _open(parsed)
     if isinstance(opened, Source):
         return opened
-    writer = None if capture is None else CaptureWriter(capture, str(parsed))
-    try:
+    if capture is None:
         return LinkSource(
-            opened if writer is None else capturing(opened, writer),
+            opened,
             receiver,
             reconnect=reconnect,
             queue_size=queue_size,
             connect_timeout=connect_timeout,
-            on_close=None if writer is None else writer.close,
+        )
+    first = opened()  # a capture of yesterday is not given up for a port that is not there
+    try:
+        writer = CaptureWriter(capture, str(parsed))
+    except BaseException:
+        first.close()
+        raise
+    try:
+        return LinkSource(
+            capturing(_beginning_with(first, opened), writer),
+            receiver,
+            reconnect=reconnect,
+            queue_size=queue_size,
+            connect_timeout=connect_timeout,
+            on_close=writer.close,
         )
     except BaseException:
-        if writer is not None:
-            writer.close()
+        writer.close()
+        if not writer.has_received and capture.is_file():  # only in the way of the next
+            capture.unlink()
         raise
 
 
@@ -101,18 +118,30 @@ def _open(url: SourceUrl) -> Opener | Source:
     if url.scheme in SCHEMES:
         return make_opener(url)
     plugin = find_plugin(url.scheme)
-    kinds = (Link, Source)
-    first = plugin.open(url, kinds)
+    first = plugin.open(url, (Link, Source))
     if isinstance(first, Source):
         return first
-    links = [first]
 
-    def open_link() -> Link:
-        link = links.pop() if links else plugin.open(url, kinds)
-        assert isinstance(link, Link)  # noqa: S101 - it was one the first time
+    def checked(link: object) -> Link:
+        assert isinstance(link, Link)  # noqa: S101 - it is none of the other kind
         return link
 
-    return open_link
+    return _beginning_with(checked(first), lambda: checked(plugin.open(url, (Link,))))
+
+
+def _beginning_with(first: Link, opener: Opener) -> Opener:
+    """Returns an opener whose first link is open already."""
+    links = [first]
+    return lambda: links.pop() if links else opener()
+
+
+def _begins_with_a_line(url: SourceUrl) -> bool:
+    """Whether what comes first is the beginning of a line, not perhaps the rest of one."""
+    scheme = url.scheme
+    if scheme == "replay":
+        with CaptureReader(Path(url.path)) as capture:
+            scheme = str(capture.header.get("url", "")).partition(":")[0].lower()
+    return scheme in _WHOLE
 
 
 def _is_capture(path: Path) -> bool:

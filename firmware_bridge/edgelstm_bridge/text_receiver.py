@@ -7,18 +7,28 @@ from collections import deque
 
 from edgelstm.reading import Reading
 from edgelstm_bridge.events import Event, Gap, Log, Restarted
-from edgelstm_bridge.formats import Format, Note, Row, TextDecoder, TooFewLinesError, detect
+from edgelstm_bridge.formats import (
+    Format,
+    FormatError,
+    Note,
+    Row,
+    TextDecoder,
+    TooFewLinesError,
+    detect,
+)
 from edgelstm_bridge.messages import ChannelInfo, LogLevel
 from edgelstm_bridge.receiver import Receiver, SourceCounters
 from edgelstm_bridge.timeline import ArrivalTimeline, TimeColumn
 
 _LOOK_S = 1.0
 _LOOK_SIZE = 65_536  # of a file that comes all at once
+_TRIES = 3
 _MOST_SIZE = 1_048_576  # of one that never tells its format
 _GAP_PERIODS = 1.5
 _STEPS = 31
 _FEWEST_STEPS = 24
 _REGULAR = 0.9  # of the steps are no longer than that in a device that sends at an even pace
+_AT_ONCE_S = 2e-6  # lines that came at once, and could not be dated yet, are so much apart at most
 _ARDUINO_WRAP = 2**32  # of millis() and micros()
 
 
@@ -27,7 +37,8 @@ class TextReceiver(Receiver):
 
     Args:
         fmt: as far as the user says it; None for a format that is told as a whole.
-        whole_start: the first byte is the first of a line: of a file, not of an open line.
+        whole_start: the first byte of a link is the first of a line: of a file or a message, not of
+            an open line.
     """
 
     def __init__(self, fmt: Format | None = None, *, whole_start: bool = False) -> None:
@@ -40,6 +51,8 @@ class TextReceiver(Receiver):
         # What came before the format was told.
         self._early: list[tuple[bytes, float, float]] = []
         self._early_size = 0
+        self._complaint = ""
+        self._failures = 0
         self._last: Reading | None = None
         self._steps: deque[float] = deque(maxlen=_STEPS)
         self._period = 0.0
@@ -81,13 +94,13 @@ class TextReceiver(Receiver):
         self._early.clear()
         self._early_size = 0
         if self._decoder is not None:
-            self._decoder.break_line()
+            self._decoder.break_line(whole_start=self._whole_start)
 
     def receive(self, data: bytes, arrived_at: float, wall_offset: float) -> list[Event]:
         """See `Receiver.receive`.
 
         Raises:
-            FormatError: the format cannot be told, or changed on the way.
+            FormatError: the format cannot be told after some tries, or changed on the way.
         """
         if self._decoder is not None:
             return self._decode(self._decoder, data, arrived_at, wall_offset)
@@ -95,12 +108,16 @@ class TextReceiver(Receiver):
         self._early_size += len(data)
         if arrived_at - self._early[0][1] < _LOOK_S and self._early_size < _LOOK_SIZE:
             return []
-        try:
-            return self._look()
-        except TooFewLinesError:
-            if self._early_size > _MOST_SIZE:
-                raise
-            return []
+        return self._try_to_look()
+
+    def idle(self, now: float) -> list[Event]:
+        """See `Receiver.idle`.
+
+        Raises:
+            FormatError: the format cannot be told.
+        """
+        is_due = self._decoder is None and self._early and now - self._early[0][1] >= _LOOK_S
+        return self._try_to_look() if is_due else []
 
     def finish(self, arrived_at: float, wall_offset: float) -> list[Event]:
         """See `Receiver.finish`.
@@ -118,15 +135,28 @@ class TextReceiver(Receiver):
         """See `Receiver.missing`."""
         if not self._early:
             return "nothing came; is it the right port, and does the device send by itself?"
-        return (
-            "too few lines came to tell their format; say it with --format, or wait for more of "
-            "them with a longer timeout"
-        )
+        return f"too few lines came to tell their format: {self._complaint or 'wait for more'}"
 
     def forget(self) -> None:
         """Throws away what came so far and was not understood."""
         self._early.clear()
         self._early_size = 0
+
+    def _try_to_look(self) -> list[Event]:
+        """Looks, and waits for more where that may help."""
+        try:
+            return self._look()
+        except TooFewLinesError as error:
+            if self._early_size > _MOST_SIZE:
+                raise
+            self._complaint = str(error).removesuffix(".")
+        except FormatError:
+            # What a board sends while it boots may be anything.
+            self._failures += 1
+            if self._failures >= _TRIES:
+                raise
+            self.forget()
+        return []
 
     def _look(self) -> list[Event]:
         """Tells the format, and reads what came until now."""
@@ -206,7 +236,11 @@ class TextReceiver(Receiver):
         longest = _GAP_PERIODS * self._period
         usual = steps[: int(_REGULAR * count)]
         # Otherwise it sends when it likes, or in bursts that are not told apart yet.
-        regular = usual[-1] <= longest and self._period > sum(usual) / len(usual) / _GAP_PERIODS
+        regular = (
+            self._period > _AT_ONCE_S
+            and usual[-1] <= longest
+            and self._period > sum(usual) / len(usual) / _GAP_PERIODS
+        )
         self._longest_step = longest if regular else math.inf
 
     def _follow(self, note: Note, events: list[Event]) -> None:

@@ -9,7 +9,7 @@ from edgelstm_bridge.auto_receiver import AutoReceiver
 from edgelstm_bridge.codec import encode_frame
 from edgelstm_bridge.decoder import FrameDecoder
 from edgelstm_bridge.events import Event, Gap, Log, Restarted
-from edgelstm_bridge.formats import FormatError
+from edgelstm_bridge.formats import Format, FormatError
 from edgelstm_bridge.messages import ChannelInfo, Hello, Sample, Start
 from edgelstm_bridge.receiver import FrameReceiver
 from edgelstm_bridge.text_receiver import TextReceiver
@@ -182,3 +182,48 @@ def test_a_time_column_dates_the_readings() -> None:
     steps = [b.timestamp - a.timestamp for a, b in pairwise(readings[50:])]
     assert all(abs(step - 0.02) < 1e-4 for step in steps)
     assert all(reading.time_error is not None for reading in readings)
+
+
+def test_lines_that_came_at_once_tell_no_period() -> None:
+    receiver = TextReceiver(whole_start=True)
+    burst = "".join(f"{n},2\n" for n in range(50)).encode()
+    events = receiver.receive(burst, 10.0, WALL)
+    for n in range(1, 200):
+        events += receiver.receive(f"{n},2\n".encode(), 10.0 + n / 50, WALL)
+    assert len(values(events)) == 249
+    assert [event for event in events if isinstance(event, Gap)] == []
+
+
+def test_a_device_that_ends_no_line_is_named() -> None:
+    clocked = Clocked()
+    clocked.feed(*[b"21.5,33 "] * 30)
+    assert "No line has ended" in clocked.receiver.missing()
+    assert "newline" in clocked.receiver.missing()
+
+
+def test_what_begins_with_a_line_does_so_again_after_a_loss() -> None:
+    receiver = TextReceiver(whole_start=True)
+    for n in range(8):
+        receiver.receive(f"{n},2\n".encode(), 10.0 + n / 5, WALL)
+    receiver.disconnected()
+    assert values(receiver.receive(b"9,2\n", 20.0, WALL)) == [(9.0, 2.0)]
+
+
+def test_lines_that_are_followed_by_nothing_are_told_too() -> None:
+    clocked = Clocked()
+    assert clocked.feed(b"".join(lines(20))) == []
+    assert clocked.receiver.idle(clocked.now + 0.5) == []
+    assert len(values(clocked.receiver.idle(clocked.now + 1.1))) == 19
+    assert isinstance(clocked.receiver.chosen, TextReceiver)
+    assert clocked.receiver.idle(clocked.now + 2.2) == []
+
+
+@pytest.mark.parametrize("fmt", [None, "csv"])
+def test_a_format_that_was_named_bears_a_board_that_boots(fmt: str | None) -> None:
+    receiver = TextReceiver(Format.parse(fmt)) if fmt else AutoReceiver()
+    receiver.connected(10.0)
+    events: list[Event] = []
+    for n in range(80):
+        line = b"connecting to the network ...\r\n" if n < 40 else b"%d,2\r\n" % n
+        events += receiver.receive(line, 10.0 + n / 20, WALL)
+    assert values(events)[-1] == (79.0, 2.0)

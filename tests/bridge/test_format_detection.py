@@ -376,3 +376,9 @@ def test_the_options_and_the_checksum_on_the_page() -> None:
         assert str(Format.parse(option)) == option
     (checked,) = re.findall(r"`(\$\S+\*\w\w)`", PAGE)
     assert told(lines(*[checked] * 4)).checksum
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    line = b'{"a\\ud800":1,"b":2}\n'
+    with pytest.raises(FormatError, match=r"the name 'a\\ud800' is no text"):
+        detect(line * 10)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from link_peers import LOCALHOST, Broker, TcpPeer, read_all, read_to_end
 from edgelstm.errors import ConfigurationError, MissingDependencyError, SourceError
 from edgelstm_bridge.links import Chunk, Link, LinkLost, make_opener
 from edgelstm_bridge.links.mqtt_link import chunk_of_message
+from edgelstm_bridge.source import Source
+from edgelstm_bridge.sources import open_source
 from edgelstm_bridge.urls import parse_url
 
 
@@ -209,3 +212,19 @@ def test_without_paho_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "paho", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'edgelstm\[mqtt\]'"):
         open_link("mqtt://127.0.0.1:1/pump")
+
+
+def test_every_message_is_a_reading_the_first_one_too(broker: Broker) -> None:
+    opened: list[Source] = []
+    url = topic(broker, "rare")
+    opening = threading.Thread(target=lambda: opened.append(open_source(url, connect_timeout=30)))
+    opening.start()
+    while opening.is_alive():
+        broker.publish("rare", b"7,2")
+        opening.join(0.1)
+    with opened[0] as source:
+        deadline = time.monotonic() + 30
+        while source.counters.readings * len(b"7,2\n") < source.counters.bytes:
+            assert time.monotonic() < deadline, source.counters
+            time.sleep(0.01)
+        assert source.counters.readings >= 3

@@ -257,3 +257,16 @@ def test_bytes_of_a_fast_stream_gather() -> None:
         if len(before.data) < 2048
     ]
     assert min(steps, default=1.0) >= 0.0014
+
+
+def test_a_device_that_goes_away_while_it_is_looked_for_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def comports() -> list[ListPortInfo]:
+        return [int(None, 16)]  # type: ignore[call-overload]  # pyserial, of a file that is gone
+
+    monkeypatch.setattr(list_ports, "comports", comports)
+    with pytest.raises(SourceError, match="No serial port has vid=2341: is the device plugged in"):
+        open_link("serial:?vid=2341")
+    with pytest.raises(SourceError, match=r"Cannot open /dev/ttyNOT: there is no such port\.$"):
+        open_link("/dev/ttyNOT")

@@ -133,3 +133,14 @@ def test_a_recording_is_left_when_it_is_closed() -> None:
         assert len(list(islice(source, 3))) == 3
         source.close()
         assert list(source) == []
+
+
+def test_a_function_that_fails_is_named() -> None:
+    def read() -> list[float]:
+        raise ValueError("bad frame")
+
+    with PolledSource(read, ["a"], 0.001, description="adc 1") as source:
+        events = source.events()
+        assert isinstance(next(events), Connected)
+        with pytest.raises(SourceError, match=r"Reading adc 1 failed \(ValueError: bad frame\)"):
+            next(events)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgelstm.errors import ProtocolError, SourceError
+from edgelstm.errors import ConfigurationError, ProtocolError, SourceError
 from edgelstm.reading import Reading
 from edgelstm_bridge.codec import encode_frame
 from edgelstm_bridge.decoder import FrameDecoder
@@ -271,3 +271,9 @@ def test_what_is_missing_is_said(data: Callable[[], bytes], hint: str) -> None:
     line = Line()
     line.receiver.receive(data(), line.now, WALL)
     assert re.search(hint, line.receiver.missing())
+
+
+@pytest.mark.parametrize("period", [0.0, 1e-7, 4295.0, float("inf"), float("nan")])
+def test_a_period_that_the_protocol_cannot_ask_for_is_refused(period: float) -> None:
+    with pytest.raises(ConfigurationError, match="No device can be asked for a reading every"):
+        FrameReceiver(period)

@@ -380,6 +380,8 @@ def test_times_that_do_not_grow_are_counted(tmp_path: Path) -> None:
     at_once = [Reading(EPOCH_2024 + i // 5, (1.0, 2.0), i) for i in range(20)]
     assert record(tmp_path / "run.csv", at_once).repeated_times == 16
     assert record(tmp_path / "even.csv", readings(20)).repeated_times == 0
+    apart = [Reading(EPOCH_2024 + i * 1e-6, (1.0, 2.0)) for i in range(20)]
+    assert record(tmp_path / "apart.csv", apart).repeated_times == 19
 
 
 @pytest.mark.parametrize("count", [1, 2])

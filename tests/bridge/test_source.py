@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,8 +12,9 @@ from itertools import islice
 
 import pytest
 
-from edgelstm.errors import ProtocolError, SourceError
+from edgelstm.errors import ConfigurationError, ProtocolError, SourceError
 from edgelstm.reading import Reading
+from edgelstm_bridge.auto_receiver import AutoReceiver
 from edgelstm_bridge.codec import encode_frame
 from edgelstm_bridge.decoder import FrameDecoder
 from edgelstm_bridge.events import Connected, Disconnected, Ended, Event, Gap, Silence
@@ -26,6 +28,9 @@ from edgelstm_bridge.text_receiver import TextReceiver
 
 HELLO = Hello((ChannelInfo("a"), ChannelInfo("b")), sample_period_us=10_000, device_id="pump")
 DEADLINE_S = 30
+COMPLETE = (
+    "csv:delimiter=comma,header=no,decimal=point,columns=a+b,channels=a+b,time=no,checksum=no"
+)
 
 
 def samples(first: int, last: int) -> bytes:
@@ -379,6 +384,75 @@ def test_a_long_silence_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
         events = list(source.events())
     kinds = [type(event) for event in events]
     assert kinds == [Connected, Reading, Silence, Reading, Silence, Ended]
+
+
+def test_a_device_that_is_slow_by_nature_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgelstm_bridge.source._SILENCE_S", 0.05)
+    slow = [item for n in range(12) for item in (f"{n},2\n".encode(), *[None] * 40)]
+    with open_links(
+        ScriptedLink([*slow, LinkEnded("over")]),
+        receiver=TextReceiver(Format.parse(COMPLETE), whole_start=True),
+    ) as source:
+        kinds = [type(event) for event in source.events()]
+    assert kinds.count(Reading) == 12
+    # Until it is known how slow it is.
+    assert 1 <= kinds.count(Silence) <= 3
+    assert Silence not in kinds[-8:]
+
+
+def test_bytes_that_are_of_no_use_do_not_pass_for_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgelstm_bridge.source._SILENCE_S", 0.15)
+    changed = [item for _ in range(80) for item in (b"1,2,3\n", None)]
+    with open_links(
+        ScriptedLink([b"1,2\n", *changed, b"3,4\n", LinkEnded("over")]),
+        receiver=TextReceiver(Format.parse(COMPLETE), whole_start=True),
+    ) as source:
+        events = list(source.events())
+    (silence,) = [event for event in events if isinstance(event, Silence)]
+    assert 0 < silence.damaged <= 80
+    assert [type(event) for event in events] == [Connected, Reading, Silence, Reading, Ended]
+
+
+def test_what_is_not_understood_yet_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgelstm_bridge.source._SILENCE_S", 0.05)
+    lines = [item for n in range(8) for item in (b"%d,2\n" % n, *[None] * 40)]
+    with open_links(
+        ScriptedLink([*lines, LinkEnded("over")]), receiver=AutoReceiver(whole_start=True)
+    ) as source:
+        kinds = [type(event) for event in source.events()]
+    assert kinds[0] is Connected
+    assert kinds.count(Reading) == 8
+
+
+def test_several_threads_take_every_reading_once() -> None:
+    lines = [b"".join(b"%d,2\n" % n for n in range(k, k + 100)) for k in range(0, 40_000, 100)]
+    taken: list[list[float]] = [[], [], []]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # they shall meet
+    try:
+        with open_links(
+            ScriptedLink([*lines, LinkEnded("over")], can_wait=True),
+            receiver=TextReceiver(Format.parse(COMPLETE), whole_start=True),
+            queue_size=500,
+        ) as source:
+
+            def take(mine: list[float]) -> None:
+                mine.extend(reading.values[0] for reading in source)
+
+            threads = [threading.Thread(target=take, args=(mine,)) for mine in taken]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(DEADLINE_S)
+    finally:
+        sys.setswitchinterval(interval)
+    assert sorted(value for mine in taken for value in mine) == list(range(40_000))
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_queue_without_room_is_refused(size: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"A queue of {size} events has no room"):
+        LinkSource(Openings(), FrameReceiver(), queue_size=size)
 
 
 def test_the_fake_source_gives_what_it_was_given() -> None:

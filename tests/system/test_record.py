@@ -288,7 +288,7 @@ def test_a_link_lost_for_good_keeps_what_came(tmp_path: Path) -> None:
 
 
 def test_a_device_at_another_pace_than_it_says(tmp_path: Path) -> None:
-    with device(800, announced=100.0) as (virtual, _):
+    with device(1600, announced=100.0) as (virtual, _):
         done = record(virtual.port, tmp_path / "run.csv")
     assert "Warning: The device says that it takes a reading every 0.01 s (100 Hz)" in done.stderr
 
@@ -338,6 +338,51 @@ def test_refusals_leave_no_file(tmp_path: Path, name: str, options: list[str], w
     assert done.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == ["there.csv"]
     assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--raw", "run.csv"), ("--events", "run.csv.part"), ("--raw", "./run.csv")]
+)
+def test_two_things_do_not_go_to_one_file(tmp_path: Path, option: str, name: str) -> None:
+    output = tmp_path / "run.csv"
+    done = record("stdin:", output, option, f"{tmp_path}/{name}", code=2)
+    assert "cannot hold two things" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_capture_of_yesterday_outlives_a_port_that_is_not_there(tmp_path: Path) -> None:
+    raw, output = tmp_path / "run.capture", tmp_path / "run.csv"
+    for port, words in (("/dev/ttyNOTHERE", "no such port"), ("nothing:", "no source is called")):
+        raw.write_text("of yesterday")
+        done = record(port, output, "--raw", str(raw), "--force", code=2)
+        assert words in done.stderr
+        assert raw.read_text() == "of yesterday"
+
+
+def test_a_capture_of_lines_gives_the_same_lines_again(tmp_path: Path) -> None:
+    first, again, raw = tmp_path / "first.csv", tmp_path / "again.csv", tmp_path / "run.capture"
+    subprocess.run(
+        [*RECORD, "--port", "stdin:", "-o", str(first), "--raw", str(raw)],
+        input="".join(f"{i},{i / 4}\n" for i in range(50)),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    record(f"replay:{raw}", again)
+    assert again.read_text() == first.read_text()
+    assert len(again.read_text().splitlines()) == 51
+
+
+def test_a_device_that_takes_another_rate_on_request_is_not_warned_of(tmp_path: Path) -> None:
+    with device(rate=100) as (virtual, _):
+        done = record(virtual.port, tmp_path / "run.csv", "--rate", "25", "--duration", "7")
+    assert "Warning" not in done.stderr
+
+
+def test_a_duration_of_centuries(tmp_path: Path) -> None:
+    with device(50) as (virtual, _):
+        record(virtual.port, tmp_path / "run.csv", "--duration", "200000d")
 
 
 def test_a_port_that_is_not_there_leaves_no_file(tmp_path: Path) -> None:

@@ -165,7 +165,19 @@ def test_a_wrong_rate_is_said_in_both_units() -> None:
     )
 
 
+def test_a_rate_that_was_asked_for_and_did_not_come() -> None:
+    assert rate_warning(0.02, 0.01, asked=True).startswith(
+        "The device was asked for a reading every 0.01 s (100 Hz), but one comes every 0.02 s"
+    )
+
+
 # Events
+
+
+def test_a_silence_of_damaged_lines_is_none_of_the_device() -> None:
+    silence = Silence(5.2, damaged=1200)
+    assert describe_event(silence) == {"event": "silence", "seconds": 5.2, "damaged": 1200}
+    assert "only 1,200 damaged frames or lines: does the device" in (format_event(silence) or "")
 
 
 @pytest.mark.parametrize(("event", "line", "described"), EVENTS)
@@ -203,6 +215,9 @@ def test_a_file_of_no_events_is_not_left(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text("{}\n")
     EventFile(tmp_path / "mine.jsonl").close()
     assert (tmp_path / "mine.jsonl").read_text() == "{}\n"
+    (tmp_path / "empty.jsonl").touch()  # of somebody else, as is /dev/null
+    EventFile(tmp_path / "empty.jsonl").close()
+    assert (tmp_path / "empty.jsonl").exists()
 
 
 def test_a_flood_of_lines_is_cut_and_counted() -> None:

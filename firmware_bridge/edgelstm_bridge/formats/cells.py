@@ -113,5 +113,10 @@ def name_complaint(names: Sequence[str], most: int | None = MAX_CHANNELS) -> str
         return f"there are {len(names)} channels, and {most} are the most"
     if not all(names):
         return f"column {list(names).index('') + 1} has no name"
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # JSON can write halves of characters
+            return f"the name {name!r} is no text"
     twice = [name for name in names if list(names).count(name) > 1]
     return f"two channels are called {twice[0]!r}" if twice else ""

@@ -75,14 +75,17 @@ class TextDecoder:
         """
         return self.feed(b"\n")
 
-    def break_line(self) -> None:
+    def break_line(self, *, whole_start: bool = False) -> None:
         """Forgets the incomplete line: the link went away.
 
         The first line after it is treated like the first after opening.
+
+        Args:
+            whole_start: the next byte is the first of a line.
         """
         if self._lines.drop().strip():
             self.counters.partial += 1
-        self._may_be_cut = True
+        self._may_be_cut = not whole_start
         self._is_start = True
 
     def _decode(self, lines: list[bytes]) -> list[Row | Note]:

@@ -17,7 +17,7 @@ def find_usb_port(device: UsbDevice) -> str:
     Raises:
         SourceError: no port or more than one fits; the message lists them.
     """
-    ports = sorted(list_ports.comports(), key=_path)
+    ports = sorted(_list(), key=_path)
     fitting = [port for port in ports if _fits(port, device)]
     if not fitting:
         there = _listed(ports) or "none"
@@ -35,7 +35,15 @@ def find_usb_port(device: UsbDevice) -> str:
 
 def present_ports() -> str:
     """The paths of the serial ports that are there, for a message; empty when there is none."""
-    return ", ".join(sorted(map(_path, list_ports.comports())))
+    return ", ".join(sorted(map(_path, _list())))
+
+
+def _list() -> list[ListPortInfo]:
+    """The ports, none where a device is going away at this moment: it is looked for again."""
+    try:
+        return list(list_ports.comports())
+    except (OSError, TypeError, ValueError):  # pyserial reads files that have just gone
+        return []
 
 
 def _path(port: ListPortInfo) -> str:

@@ -99,7 +99,8 @@ def _why_not_opened(path: str, error: Exception) -> str:
         reason = "permission denied; `edgelstm ports` says how to mend that"
     elif number in (errno.EBUSY, errno.EAGAIN):
         reason = "another program is using it"
-    elif number == errno.ENOTTY or _NOT_A_TERMINAL in str(error):  # pyserial drops the number
+    # pyserial drops the number of some.
+    elif number in (errno.ENOTTY, errno.EISDIR) or _NOT_A_TERMINAL in str(error):
         reason = "it is not a serial port"
     else:
         reason = str(error)
