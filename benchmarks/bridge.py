@@ -26,8 +26,9 @@ from edgelstm.benchmark.machine import cores, cpu_name
 from edgelstm.reading import Reading
 from edgelstm_bridge.codec import CRC_SIZE, cobs_decode, encode_frame
 from edgelstm_bridge.formats import Format
+from edgelstm_bridge.frame_receiver import FrameReceiver
 from edgelstm_bridge.messages import ChannelInfo, Hello, Sample, ValueType
-from edgelstm_bridge.receiver import FrameReceiver, Receiver
+from edgelstm_bridge.receiver import Receiver
 from edgelstm_bridge.sources import open_source
 from edgelstm_bridge.text_receiver import TextReceiver
 

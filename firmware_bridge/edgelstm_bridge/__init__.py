@@ -25,12 +25,13 @@ from edgelstm_bridge.events import (
 )
 from edgelstm_bridge.faults import Faults
 from edgelstm_bridge.formats import Format, FormatError, TextDecoder
+from edgelstm_bridge.link_source import LinkSource
 from edgelstm_bridge.messages import PROTOCOL_VERSION, ChannelInfo, Hello, Sample, ValueType
 from edgelstm_bridge.polled_source import PolledSource
 from edgelstm_bridge.rate import RateMismatch, RateMonitor
 from edgelstm_bridge.receiver import SourceCounters
 from edgelstm_bridge.resampling import Resampler
-from edgelstm_bridge.source import FakeSource, LinkSource, Source
+from edgelstm_bridge.source import FakeSource, Source
 from edgelstm_bridge.sources import open_source
 from edgelstm_bridge.virtual_device import RunReport, VirtualDevice
 from edgelstm_bridge.virtual_text import VirtualTextDevice

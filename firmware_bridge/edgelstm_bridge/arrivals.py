@@ -67,6 +67,11 @@ class LineCount:
         if period:
             self._follow(period)
 
+    @property
+    def period(self) -> float | None:
+        """Seconds between two lines; None while it is not known, and when they have none."""
+        return None if self._model is None else self._period
+
     def date(self, lines: int, arrived_at: float) -> Dating:
         """Date lines that came at once, at least one."""
         self._count += lines

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from edgelstm_bridge.events import Event
-from edgelstm_bridge.formats import FormatError
+from edgelstm_bridge.frame_receiver import FrameReceiver
 from edgelstm_bridge.messages import ChannelInfo, Statistics
-from edgelstm_bridge.receiver import FrameReceiver, Receiver, SourceCounters
+from edgelstm_bridge.receiver import Receiver, SourceCounters
 from edgelstm_bridge.text_receiver import TextReceiver
 
 _LISTEN_S = 0.5
@@ -79,11 +77,7 @@ class AutoReceiver(Receiver):
             receiver.disconnected()
 
     def receive(self, data: bytes, arrived_at: float, wall_offset: float) -> list[Event]:
-        """See `Receiver.receive`.
-
-        Raises:
-            FormatError: it is neither frames nor text that can be told.
-        """
+        """See `Receiver.receive`."""
         if self._chosen is not None:
             return self._chosen.receive(data, arrived_at, wall_offset)
         self._has_zero = self._has_zero or 0 in data
@@ -91,26 +85,19 @@ class AutoReceiver(Receiver):
         if self._frames.has_frames:
             self._chosen = self._frames
             return events
-        return self._try_text(lambda: self._text.receive(data, arrived_at, wall_offset))
+        return self._or_text(self._text.receive(data, arrived_at, wall_offset))
 
     def idle(self, now: float) -> list[Event]:
-        """See `Receiver.idle`.
-
-        Raises:
-            FormatError: as for `receive`.
-        """
+        """See `Receiver.idle`."""
         if self._chosen is not None:
             return self._chosen.idle(now)
-        return self._try_text(lambda: self._text.idle(now))
+        return self._or_text(self._text.idle(now))
 
     def finish(self, arrived_at: float, wall_offset: float) -> list[Event]:
         """See `Receiver.finish`."""
         if self._chosen is not None:
             return self._chosen.finish(arrived_at, wall_offset)
-        events = self._text.finish(arrived_at, wall_offset)
-        if self._text.channels is not None:
-            self._chosen = self._text
-        return events
+        return self._or_text(self._text.finish(arrived_at, wall_offset))
 
     def due(self, now: float) -> bytes:
         """See `Receiver.due`."""
@@ -133,19 +120,14 @@ class AutoReceiver(Receiver):
         """See `Receiver.missing`."""
         if self._chosen is not None:
             return self._chosen.missing()
-        if self._text.has_bytes and not self._has_zero:
+        if self._has_zero:
+            return self._frames.missing()
+        if self._text.has_bytes:
             return self._text.missing()
-        return self._frames.missing()
+        return "nothing came, neither frames nor text; is it the right port, and is the device on?"
 
-    def _try_text(self, take: Callable[[], list[Event]]) -> list[Event]:
-        """Lets text be told; that it cannot be is no error where frames may come yet."""
-        try:
-            events = take()
-        except FormatError:
-            if not self._has_zero:
-                raise
-            self._text.forget()
-            return []
+    def _or_text(self, events: list[Event]) -> list[Event]:
+        """Takes what came for text, if that was told by now."""
         if self._text.channels is not None:
             self._chosen = self._text
         return events

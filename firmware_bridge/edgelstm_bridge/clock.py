@@ -81,6 +81,10 @@ class ClockModel:
     A clock that was set, stood still or began anew is taken as it is from then on: at once where
     it makes arrivals early, after five seconds where it makes them late.
 
+    Where bursts are as long as the sample period, delays change as slowly as a clock that drifts,
+    and the true time may lie outside the stated error, by half a burst: on 2 of 250 such devices
+    made up at random it did, for a tenth of the first 15 seconds.
+
     All times are monotonic seconds of the host.
 
     Args:

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from edgelstm.reading import Reading
 from edgelstm_bridge.events import Event
 
+_MOST_KEPT = 1000
+
 
 class EventQueue:
     """Hands events from one thread to another, in order.
 
     Args:
         limit: how many may wait.
-        drop: whether the oldest are dropped when there are more (a live sensor cannot wait);
-            False: `put` waits.
+        drop: whether the oldest readings are dropped when there are more (a live sensor cannot
+            wait); False: `put` waits. What else happened is kept as long as it is not a flood.
 
     Attributes:
         overflow: readings dropped so far.
@@ -27,6 +29,7 @@ class EventQueue:
         self._limit = limit
         self._drop = drop
         self._events: deque[Event] = deque()
+        self._kept: deque[Event] = deque(maxlen=_MOST_KEPT)  # older than all of `_events`
         self._changed = threading.Condition()
         self._finished = False
         self._closed = False
@@ -43,8 +46,11 @@ class EventQueue:
             self._events.extend(events)
             if self._drop:
                 while len(self._events) > self._limit:
-                    if type(self._events.popleft()) is Reading:
+                    oldest = self._events.popleft()
+                    if type(oldest) is Reading:
                         self.overflow += 1
+                    else:
+                        self._kept.append(oldest)
             self._changed.notify_all()
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -68,6 +74,8 @@ class EventQueue:
                     raise self._error
                 self._changed.wait()
             events, self._events = self._events, deque()
+            events.extendleft(reversed(self._kept))
+            self._kept.clear()
             self._changed.notify_all()
             return events
 
@@ -76,4 +84,5 @@ class EventQueue:
         with self._changed:
             self._closed = True
             self._events.clear()
+            self._kept.clear()
             self._changed.notify_all()

@@ -11,10 +11,13 @@ a `Source` (readings). For a link it is called again whenever the link was lost.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from edgelstm.errors import ConfigurationError, EdgelstmError, SourceError
+from edgelstm_bridge.links.link import Chunk, Link, LinkLost
 from edgelstm_bridge.urls import ENTRY_POINT_GROUP, SCHEMES, SourceUrl
 
 
@@ -32,6 +35,10 @@ class Plugin:
     distribution: str
     entry_point: EntryPoint
 
+    def __str__(self) -> str:
+        """What a message about it begins with."""
+        return f"The plug-in {self.distribution}, which brings {self.scheme}:"
+
     def open(self, url: SourceUrl, kinds: tuple[type, ...]) -> object:
         """Lets the plug-in open a source.
 
@@ -45,12 +52,11 @@ class Plugin:
             ConfigurationError: the plug-in cannot be imported, raised any other error, or
                 returned something else.
         """
-        who = f"The plug-in {self.distribution}, which brings {self.scheme}:"
         try:
             factory = self.entry_point.load()
         except Exception as error:
             raise ConfigurationError(
-                f"{who}, cannot be loaded ({_named(error)}): repair it or uninstall it."
+                f"{self}, cannot be loaded ({_named(error)}): repair it or uninstall it."
             ) from error
         try:
             result: object = factory(url)
@@ -60,14 +66,60 @@ class Plugin:
             raise SourceError(f"{self.scheme}: cannot be opened: {error}.") from error
         except Exception as error:
             raise ConfigurationError(
-                f"{who}, failed ({_named(error)}): tell its author."
+                f"{self}, failed ({_named(error)}): tell its author."
             ) from error
         if not isinstance(result, kinds):
             wanted = " or a ".join(kind.__name__ for kind in kinds)
             raise ConfigurationError(
-                f"{who}, returned a {type(result).__name__} instead of a {wanted}: tell its author."
+                f"{self}, returned a {type(result).__name__} instead of a {wanted}: tell its "
+                "author."
             )
         return result
+
+
+class PluginLink(Link):
+    """A plug-in's link, whose mistakes become one sentence that names the plug-in.
+
+    Args:
+        link: of the plug-in.
+        plugin: that made it.
+    """
+
+    def __init__(self, link: Link, plugin: Plugin) -> None:
+        self.description = link.description
+        self.can_write = link.can_write
+        self.is_live = link.is_live
+        self.can_wait = link.can_wait
+        self._link = link
+        self._plugin = plugin
+
+    def read(self, timeout: float) -> Chunk | None:
+        """Reads from the plug-in's link; see `Link.read`."""
+        with self._guard():
+            return self._link.read(timeout)
+
+    def write(self, data: bytes) -> None:
+        """Writes to the plug-in's link; see `Link.write`."""
+        with self._guard():
+            self._link.write(data)
+
+    def close(self) -> None:
+        """Closes the plug-in's link."""
+        with self._guard():
+            self._link.close()
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except EdgelstmError:
+            raise
+        except OSError as error:
+            raise LinkLost(f"Lost {self.description} ({error}).") from error
+        except Exception as error:
+            raise ConfigurationError(
+                f"{self._plugin}, failed ({_named(error)}): tell its author."
+            ) from error
 
 
 def plugin_schemes() -> tuple[str, ...]:

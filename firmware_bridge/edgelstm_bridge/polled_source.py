@@ -13,6 +13,7 @@ from edgelstm_bridge.events import Connected, Event, Gap
 from edgelstm_bridge.messages import ChannelInfo
 from edgelstm_bridge.receiver import SourceCounters
 from edgelstm_bridge.source import Source
+from edgelstm_bridge.steady_clock import SteadyClock
 
 
 class PolledSource(Source):
@@ -57,6 +58,7 @@ class PolledSource(Source):
         self._on_close = close
         self._counters = SourceCounters()
         self._closing = threading.Event()
+        self._wall = SteadyClock()
         self._stream = self._make_events()
 
     @property
@@ -108,7 +110,7 @@ class PolledSource(Source):
             number += 1
 
     def _take(self, number: int) -> Reading:
-        before = time.time()
+        before = time.monotonic()
         try:
             values = tuple(map(float, self._read()))
         except OSError:
@@ -123,5 +125,7 @@ class PolledSource(Source):
             raise SourceError(
                 f"{self._description} gave {len(values)} values for {len(self._channels)} channels."
             )
-        after = time.time()
-        return Reading((before + after) / 2, values, number, abs(after - before) / 2)
+        after = time.monotonic()
+        offset = self._wall.offset(time.time() - after, after)
+        unsure = (after - before) / 2 + self._wall.error
+        return Reading((before + after) / 2 + offset, values, number, unsure)

@@ -9,11 +9,13 @@ from edgelstm.errors import ConfigurationError
 from edgelstm_bridge.auto_receiver import AutoReceiver
 from edgelstm_bridge.capture import MAGIC, CaptureReader, CaptureWriter, capturing
 from edgelstm_bridge.formats import Format
+from edgelstm_bridge.frame_receiver import FrameReceiver
+from edgelstm_bridge.link_source import CONNECT_TIMEOUT_S, QUEUE_SIZE, LinkSource
 from edgelstm_bridge.links import Link, Opener, make_opener
-from edgelstm_bridge.plugins import find_plugin, plugin_schemes
-from edgelstm_bridge.receiver import FrameReceiver, Receiver
+from edgelstm_bridge.plugins import PluginLink, find_plugin, plugin_schemes
+from edgelstm_bridge.receiver import Receiver
 from edgelstm_bridge.recording_source import RecordingSource
-from edgelstm_bridge.source import CONNECT_TIMEOUT_S, QUEUE_SIZE, LinkSource, Source
+from edgelstm_bridge.source import Source
 from edgelstm_bridge.text_receiver import TextReceiver
 from edgelstm_bridge.urls import SCHEMES, SourceUrl, parse_url
 
@@ -122,11 +124,11 @@ def _open(url: SourceUrl) -> Opener | Source:
     if isinstance(first, Source):
         return first
 
-    def checked(link: object) -> Link:
+    def guarded(link: object) -> Link:
         assert isinstance(link, Link)  # noqa: S101 - it is none of the other kind
-        return link
+        return PluginLink(link, plugin)
 
-    return _beginning_with(checked(first), lambda: checked(plugin.open(url, (Link,))))
+    return _beginning_with(guarded(first), lambda: guarded(plugin.open(url, (Link,))))
 
 
 def _beginning_with(first: Link, opener: Opener) -> Opener:

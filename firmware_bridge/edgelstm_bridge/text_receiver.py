@@ -22,13 +22,11 @@ from edgelstm_bridge.timeline import ArrivalTimeline, TimeColumn
 
 _LOOK_S = 1.0
 _LOOK_SIZE = 65_536  # of a file that comes all at once
-_TRIES = 3
 _MOST_SIZE = 1_048_576  # of one that never tells its format
 _GAP_PERIODS = 1.5
-_STEPS = 31
-_FEWEST_STEPS = 24
+_STEPS = 32
+_FEWEST_STEPS = 16
 _REGULAR = 0.9  # of the steps are no longer than that in a device that sends at an even pace
-_AT_ONCE_S = 2e-6  # lines that came at once, and could not be dated yet, are so much apart at most
 _ARDUINO_WRAP = 2**32  # of millis() and micros()
 
 
@@ -52,11 +50,9 @@ class TextReceiver(Receiver):
         self._early: list[tuple[bytes, float, float]] = []
         self._early_size = 0
         self._complaint = ""
-        self._failures = 0
+        self._refusal: FormatError | None = None
         self._last: Reading | None = None
-        self._steps: deque[float] = deque(maxlen=_STEPS)
-        self._period = 0.0
-        self._longest_step = math.inf
+        self._steps = _UsualStep()
         self._has_rows = False
         if fmt is not None and fmt.complete:
             self._begin(fmt)
@@ -84,7 +80,7 @@ class TextReceiver(Receiver):
     @property
     def has_bytes(self) -> bool:
         """Whether anything came."""
-        return bool(self._early)
+        return bool(self._early or self._complaint)
 
     def connected(self, now: float) -> None:
         """See `Receiver.connected`."""
@@ -100,7 +96,7 @@ class TextReceiver(Receiver):
         """See `Receiver.receive`.
 
         Raises:
-            FormatError: the format cannot be told after some tries, or changed on the way.
+            FormatError: the format changed on the way.
         """
         if self._decoder is not None:
             return self._decode(self._decoder, data, arrived_at, wall_offset)
@@ -111,11 +107,7 @@ class TextReceiver(Receiver):
         return self._try_to_look()
 
     def idle(self, now: float) -> list[Event]:
-        """See `Receiver.idle`.
-
-        Raises:
-            FormatError: the format cannot be told.
-        """
+        """See `Receiver.idle`."""
         is_due = self._decoder is None and self._early and now - self._early[0][1] >= _LOOK_S
         return self._try_to_look() if is_due else []
 
@@ -125,7 +117,12 @@ class TextReceiver(Receiver):
         Raises:
             FormatError: the format cannot be told.
         """
-        events = self._look() if self._decoder is None and self._early else []
+        events: list[Event] = []
+        if self._decoder is None and self._early:
+            try:
+                events = self._look()
+            except TooFewLinesError as error:
+                raise self._refusal or error from None
         if self._decoder is not None:
             events += self._events(self._decoder.finish(), arrived_at, wall_offset)
             self._count(self._decoder)
@@ -133,9 +130,11 @@ class TextReceiver(Receiver):
 
     def missing(self) -> str:
         """See `Receiver.missing`."""
-        if not self._early:
-            return "nothing came; is it the right port, and does the device send by itself?"
-        return f"too few lines came to tell their format: {self._complaint or 'wait for more'}"
+        if self._complaint:
+            return self._complaint
+        if self._early:
+            return "too little came to tell its format; wait for more, with a longer --timeout"
+        return "nothing came; is it the right port, and does the device send by itself?"
 
     def forget(self) -> None:
         """Throws away what came so far and was not understood."""
@@ -146,16 +145,14 @@ class TextReceiver(Receiver):
         """Looks, and waits for more where that may help."""
         try:
             return self._look()
-        except TooFewLinesError as error:
-            if self._early_size > _MOST_SIZE:
-                raise
+        except FormatError as error:
             self._complaint = str(error).removesuffix(".")
-        except FormatError:
-            # What a board sends while it boots may be anything.
-            self._failures += 1
-            if self._failures >= _TRIES:
-                raise
-            self.forget()
+            if isinstance(error, TooFewLinesError) and self._early_size <= _MOST_SIZE:
+                self._complaint += ", with a longer --timeout"
+            else:
+                self._refusal = error
+                # What a board sends while it boots may be anything: what follows may tell.
+                self.forget()
         return []
 
     def _look(self) -> list[Event]:
@@ -211,37 +208,21 @@ class TextReceiver(Receiver):
         values = [row.values for row in rows]
         readings = self._timeline.readings(values, clocks, arrived_at, wall_offset)
         self._counters.readings += len(readings)
+        # Lines that are dated by their arrival show no gaps that are worth the name.
+        period = self._timeline.period if clocks is None else self._steps.period
+        longest = math.inf if period is None else _GAP_PERIODS * period
         before = self._last.timestamp if self._last else readings[0].timestamp
-        longest, steps = self._longest_step, self._steps
         for reading in readings:
-            timestamp = reading.timestamp
-            step = timestamp - before
-            if step > longest:
-                missing = max(1, round(step / self._period) - 1)
+            step = reading.timestamp - before
+            if period is not None and step > longest:
+                missing = max(1, round(step / period) - 1)
                 self._counters.gaps += 1
-                events.append(Gap(missing, False, timestamp, step))
-            steps.append(step)
-            before = timestamp
+                events.append(Gap(missing, False, reading.timestamp, step))
+            if clocks is not None:
+                self._steps.add(step)
+            before = reading.timestamp
             events.append(reading)
         self._last = reading
-        self._learn_period()
-
-    def _learn_period(self) -> None:
-        """Says from the last steps which one is a gap."""
-        steps = sorted(self._steps)
-        count = len(steps)
-        if count < _FEWEST_STEPS:
-            return
-        self._period = steps[count // 2]
-        longest = _GAP_PERIODS * self._period
-        usual = steps[: int(_REGULAR * count)]
-        # Otherwise it sends when it likes, or in bursts that are not told apart yet.
-        regular = (
-            self._period > _AT_ONCE_S
-            and usual[-1] <= longest
-            and self._period > sum(usual) / len(usual) / _GAP_PERIODS
-        )
-        self._longest_step = longest if regular else math.inf
 
     def _follow(self, note: Note, events: list[Event]) -> None:
         if not note.header:
@@ -253,3 +234,28 @@ class TextReceiver(Receiver):
 
     def _count(self, decoder: TextDecoder) -> None:
         self._counters.damaged = decoder.counters.damaged
+
+
+class _UsualStep:
+    """Learns from the last steps of a device's clock what a usual one is.
+
+    Attributes:
+        period: seconds; None while too few are known, and of a device that sends when it likes.
+    """
+
+    def __init__(self) -> None:
+        self.period: float | None = None
+        self._steps: deque[float] = deque(maxlen=_STEPS)
+        self._added = 0
+
+    def add(self, step: float) -> None:
+        """Takes the next step, in seconds."""
+        self._steps.append(step)
+        self._added += 1
+        if self._added % _FEWEST_STEPS:
+            return
+        steps = sorted(self._steps)
+        period = steps[len(steps) // 2]
+        usual = steps[: int(_REGULAR * len(steps))]
+        is_regular = period > 0 and usual[-1] <= _GAP_PERIODS * period <= 2.25 * steps[3]
+        self.period = period if is_regular else None

@@ -15,13 +15,13 @@ from edgelstm.reading import Reading
 from edgelstm_bridge.arrivals import ClockColumn, Dating, LineCount
 from edgelstm_bridge.clock import ClockModel
 from edgelstm_bridge.messages import Hello, Sample
+from edgelstm_bridge.steady_clock import SteadyClock
 
 _SEQUENCE_RANGE = 2**16
 _CLOCK_RANGE = 2**32
 _CLOCK_MASK = _CLOCK_RANGE - 1
 _COUNT_TOLERANCE = 0.1  # of the period that a device says it has
 _LEAST_STEP = 1e-6  # seconds between two readings
-_SLOWER = 0.05  # what a clock set back takes off the pace of time; no rate looks wrong for it
 
 MAX_SEQUENCE_STEP = _SEQUENCE_RANGE // 2
 """A sequence step longer than this is an older sample or a repeated one, not a gap."""
@@ -43,27 +43,6 @@ def clock_step(previous: int, current: int) -> int:
     return (current - previous + MAX_CLOCK_STEP) % _CLOCK_RANGE - MAX_CLOCK_STEP
 
 
-class _WallClock:
-    """The host's wall clock, which may be set, as one that never goes back.
-
-    Attributes:
-        error: how far it is ahead of the host's at the moment, in seconds.
-    """
-
-    def __init__(self) -> None:
-        self.error = 0.0
-        self._offset = -math.inf
-        self._at = 0.0
-
-    def offset(self, wall_offset: float, now: float) -> float:
-        """Return what to add to a monotonic time, at the monotonic time `now`."""
-        slowest = self._offset - _SLOWER * max(0.0, now - self._at)
-        self._offset = max(wall_offset, slowest)
-        self._at = now
-        self.error = self._offset - wall_offset
-        return self._offset
-
-
 class Timeline:
     """Gives the samples of one device their timestamps and sequence numbers.
 
@@ -79,7 +58,7 @@ class Timeline:
     """
 
     def __init__(self, hello: Hello) -> None:
-        self._wall = _WallClock()
+        self._wall = SteadyClock()
         self._last_timestamp = -math.inf
         self._last_number = 0
         self._shift: int | None = 0  # from the device's number to ours; None: not known yet
@@ -254,10 +233,15 @@ class ArrivalTimeline:
     def __init__(
         self, *, sample_period: float | None = None, clock: TimeColumn | None = None
     ) -> None:
-        self._wall = _WallClock()
+        self._wall = SteadyClock()
         self._last_timestamp = -math.inf
         self._count = LineCount(sample_period)
         self._column = ClockColumn(clock.unit_seconds, clock.wrap) if clock is not None else None
+
+    @property
+    def period(self) -> float | None:
+        """Seconds between two lines, where they are dated by it; None otherwise."""
+        return self._count.period
 
     def readings(
         self,

@@ -169,7 +169,7 @@ def test_true_times_lie_within_the_stated_error(
 @given(
     st.integers(0, 2**32),
     st.floats(-5000, 5000),
-    st.sampled_from([0.0, 0.001, 0.01, BURST_S]),
+    st.sampled_from([0.0, 0.001, 0.004, 0.0125, BURST_S]),  # not the period: see below
     st.booleans(),
 )
 @settings(max_examples=20, deadline=None)
@@ -179,6 +179,14 @@ def test_true_times_lie_within_the_stated_error_of_any_device(
     device = Device(seed, ppm=ppm, burst=burst, pings=pings, seconds=15.0)
     samples = dated(device, ClockModel(device.tick, sample_period=0.01))
     assert covered(samples) >= 0.99
+
+
+def test_a_burst_as_long_as_the_sample_period_may_pass_for_a_drift() -> None:
+    """The limit of it: the delay then changes as slowly as a clock that drifts."""
+    device = Device(2001449106, ppm=-4944, burst=0.01, pings=True, seconds=15.0)
+    samples = dated(device, ClockModel(device.tick, sample_period=0.01))
+    assert 0.8 < covered(samples) < 0.99
+    assert all(abs(s.time - s.true) <= s.error + 0.01 for s in samples)
 
 
 def test_pings_make_the_error_smaller() -> None:

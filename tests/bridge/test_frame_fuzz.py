@@ -16,6 +16,7 @@ from edgelstm.reading import Reading
 from edgelstm_bridge.auto_receiver import AutoReceiver
 from edgelstm_bridge.codec import encode_frame
 from edgelstm_bridge.decoder import FrameDecoder
+from edgelstm_bridge.frame_receiver import FrameReceiver
 from edgelstm_bridge.messages import (
     ChannelInfo,
     Command,
@@ -33,7 +34,7 @@ from edgelstm_bridge.messages import (
     Stop,
     ValueType,
 )
-from edgelstm_bridge.receiver import FrameReceiver, Receiver
+from edgelstm_bridge.receiver import Receiver
 
 SIZE = 300_000
 PEAK = 2_000_000  # bytes that a receiver and what it gives for a chunk may take

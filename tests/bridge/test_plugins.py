@@ -10,6 +10,7 @@ import pytest
 from edgelstm.errors import ConfigurationError, SourceError
 from edgelstm_bridge.links import Link, LinkEnded, LinkLost
 from edgelstm_bridge.plugins import find_plugin, plugin_schemes
+from edgelstm_bridge.sources import open_source
 from edgelstm_bridge.urls import parse_url
 
 SOURCE = """
@@ -46,6 +47,20 @@ def refused(url):
 
 def broken(url):
     return 1 / 0
+
+
+class Careless(Counting):
+    def read(self, timeout):
+        if self._left == 1:
+            return [].pop()
+        return super().read(timeout)
+
+
+class Gone(Counting):
+    def read(self, timeout):
+        if self._left == 1:
+            raise OSError(121, "Remote I/O error")
+        return super().read(timeout)
 """
 
 
@@ -188,3 +203,25 @@ def test_the_documented_plug_in_works(site: Path) -> None:
 def test_a_plug_in_that_is_not_there_is_not_found() -> None:
     with pytest.raises(ConfigurationError, match="No plug-in brings i2c:"):
         find_plugin("i2c")
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        (
+            "Careless",
+            ConfigurationError,
+            r"The plug-in edgelstm-count, which brings count:, failed \(IndexError: .*its author",
+        ),
+        ("Gone", LinkLost, "Lost counter .*Remote I/O error"),
+    ],
+)
+def test_a_plugin_that_fails_while_it_is_read(
+    site: Path, kind: str, error: type[Exception], message: str
+) -> None:
+    install(site, "edgelstm-count", count=kind)
+    text = "csv:delimiter=comma,header=no,decimal=point,columns=a,channels=a,time=no,checksum=no"
+    with open_source("count:9?count=9", format=text, reconnect=False) as source:
+        with pytest.raises(error, match=message):
+            list(source)
+        assert source.counters.readings == 7  # the first line may have been cut

@@ -45,6 +45,17 @@ def test_a_polled_sensor_is_read_at_its_pace() -> None:
     assert closed == [1]
 
 
+def test_a_wall_clock_that_is_set_back_takes_no_time_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    with PolledSource(lambda: [1.0], ["a"], 0.002) as source:
+        before = list(islice(source, 3))
+        monkeypatch.setattr(time, "time", lambda: real() - 3600)
+        after = list(islice(source, 3))
+    stamps = [reading.timestamp for reading in before + after]
+    assert stamps == sorted(stamps)
+    assert all((reading.time_error or 0) > 3000 for reading in after)
+
+
 def test_what_falls_due_meanwhile_is_lost_and_counted() -> None:
     with PolledSource(lambda: [1.0], ["a"], 0.01) as source:
         events = source.events()

@@ -9,6 +9,7 @@ from edgelstm.reading import Reading
 from edgelstm_bridge.codec import encode_frame
 from edgelstm_bridge.decoder import FrameDecoder
 from edgelstm_bridge.events import Ended, Event, Gap, Log, Restarted
+from edgelstm_bridge.frame_receiver import FrameReceiver
 from edgelstm_bridge.messages import (
     ChannelInfo,
     End,
@@ -25,7 +26,6 @@ from edgelstm_bridge.messages import (
     Stop,
 )
 from edgelstm_bridge.messages import Log as LogMessage
-from edgelstm_bridge.receiver import FrameReceiver
 
 HELLO = Hello(
     (ChannelInfo("a", "V"), ChannelInfo("b")),

@@ -17,13 +17,16 @@ from edgelstm.reading import Reading
 from edgelstm_bridge.auto_receiver import AutoReceiver
 from edgelstm_bridge.codec import encode_frame
 from edgelstm_bridge.decoder import FrameDecoder
+from edgelstm_bridge.event_queue import EventQueue
 from edgelstm_bridge.events import Connected, Disconnected, Ended, Event, Gap, Silence
 from edgelstm_bridge.formats import Format
+from edgelstm_bridge.frame_receiver import FrameReceiver
+from edgelstm_bridge.link_source import LinkSource
 from edgelstm_bridge.links.backoff import Backoff
 from edgelstm_bridge.links.link import Chunk, Link, LinkEnded, LinkLost, arrived
 from edgelstm_bridge.messages import ChannelInfo, End, Hello, Ping, Sample, Start, Stop
-from edgelstm_bridge.receiver import FrameReceiver, Receiver
-from edgelstm_bridge.source import FakeSource, LinkSource
+from edgelstm_bridge.receiver import Receiver
+from edgelstm_bridge.source import FakeSource
 from edgelstm_bridge.text_receiver import TextReceiver
 
 HELLO = Hello((ChannelInfo("a"), ChannelInfo("b")), sample_period_us=10_000, device_id="pump")
@@ -307,10 +310,20 @@ def test_the_oldest_are_dropped_when_nobody_takes_them() -> None:
         events = list(source.events())
     kept = numbers(events)
     assert kept == list(range(1000 - len(kept), 1000))
-    assert len(events) == 100
+    # What else happened is not dropped.
+    assert events[0] == Connected("scripted (pump)")
+    assert len(events) == 101
     assert events[-1] == Ended()
     assert source.counters.overflow == 1000 - len(kept)
     assert source.counters.lost == 0
+
+
+def test_a_flood_of_news_is_bounded() -> None:
+    queue = EventQueue(10, drop=True)
+    queue.put([Ended()] * 5000)
+    queue.put([Reading(0.0, (1.0,))])
+    assert len(queue.take()) <= 1010
+    assert queue.overflow == 0
 
 
 def test_what_can_wait_has_to() -> None:
@@ -373,7 +386,7 @@ def test_a_stream_that_ends_in_no_format_is_an_error() -> None:
 
 
 def test_a_long_silence_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgelstm_bridge.source._SILENCE_S", 0.15)
+    monkeypatch.setattr("edgelstm_bridge.silence._LEAST_S", 0.15)
     quick = encode_frame(
         Hello(HELLO.channels, sample_period_us=1000, boot_id=1, device_id="pump").encode()
     )
@@ -387,7 +400,7 @@ def test_a_long_silence_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_device_that_is_slow_by_nature_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgelstm_bridge.source._SILENCE_S", 0.05)
+    monkeypatch.setattr("edgelstm_bridge.silence._LEAST_S", 0.05)
     slow = [item for n in range(12) for item in (f"{n},2\n".encode(), *[None] * 40)]
     with open_links(
         ScriptedLink([*slow, LinkEnded("over")]),
@@ -401,7 +414,7 @@ def test_a_device_that_is_slow_by_nature_is_not_silent(monkeypatch: pytest.Monke
 
 
 def test_bytes_that_are_of_no_use_do_not_pass_for_readings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgelstm_bridge.source._SILENCE_S", 0.15)
+    monkeypatch.setattr("edgelstm_bridge.silence._LEAST_S", 0.15)
     changed = [item for _ in range(80) for item in (b"1,2,3\n", None)]
     with open_links(
         ScriptedLink([b"1,2\n", *changed, b"3,4\n", LinkEnded("over")]),
@@ -414,7 +427,7 @@ def test_bytes_that_are_of_no_use_do_not_pass_for_readings(monkeypatch: pytest.M
 
 
 def test_what_is_not_understood_yet_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgelstm_bridge.source._SILENCE_S", 0.05)
+    monkeypatch.setattr("edgelstm_bridge.silence._LEAST_S", 0.05)
     lines = [item for n in range(8) for item in (b"%d,2\n" % n, *[None] * 40)]
     with open_links(
         ScriptedLink([*lines, LinkEnded("over")]), receiver=AutoReceiver(whole_start=True)

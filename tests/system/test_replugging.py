@@ -15,12 +15,12 @@ import edgelstm
 from edgelstm.pipeline import LONG_GAP, Pipeline, PipelineCounters, Verdict
 from edgelstm.reading import Reading
 from edgelstm_bridge.events import Connected, Disconnected, Gap
+from edgelstm_bridge.frame_receiver import FrameReceiver
+from edgelstm_bridge.link_source import LinkSource
 from edgelstm_bridge.links import make_opener
 from edgelstm_bridge.links.backoff import Backoff
 from edgelstm_bridge.messages import ChannelInfo, Hello
 from edgelstm_bridge.pacing import Row
-from edgelstm_bridge.receiver import FrameReceiver
-from edgelstm_bridge.source import LinkSource
 from edgelstm_bridge.urls import parse_url
 from edgelstm_bridge.virtual_device import RunReport, VirtualDevice
 
