@@ -229,6 +229,23 @@ def test_warm_up_scores_but_does_not_judge(pipeline: Pipeline) -> None:
     assert judged.event is AlertEvent.OPENED
 
 
+@pytest.mark.parametrize("gap", [False, True])
+def test_what_the_warm_up_was_like_is_no_part_of_a_score(tiny: Artifact, gap: bool) -> None:
+    fake = Persistence(with_detection(tiny, span=50))
+    pipeline = Pipeline(cast(Session, fake))
+    wild = [((-1.0) ** i * 30, 0.0) for i in range(WARM_UP)]
+    quiet = [(-30.0 if WARM_UP % 2 == 0 else 30.0, 0.0)] * 5
+    run = readings([*wild, *quiet])
+    if gap:  # the reading after a short gap has no score: the next one is the first to be judged
+        del run[WARM_UP + 1]
+    verdicts = [pipeline.update(reading) for reading in run]
+    assert (verdicts[WARM_UP - 1].score or 0) > 100
+    judged = [v for v in verdicts[WARM_UP:] if v.score is not None]
+    assert len(judged) == (3 if gap else 5)
+    assert [v.score for v in judged] == [0.0] * len(judged)
+    assert not any(v.exceeded for v in judged)
+
+
 def test_threshold_does_not_learn_in_warm_up(tiny: Artifact) -> None:
     def level(warming: Iterable[Iterable[float]]) -> float | None:
         fake = Persistence(with_detection(tiny))
