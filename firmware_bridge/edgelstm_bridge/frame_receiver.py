@@ -35,15 +35,17 @@ _START_INTERVAL_S = 1.0  # many boards reset when their port is opened, and miss
 _SILENCE_S = 2.0
 _SILENT_PERIODS = 5
 _PINGS_AT_ONCE = 5  # the shortest round trip of some is close to the line's own
+_FIRST_PING_INTERVAL_S = 0.05
 _PING_INTERVAL_S = 10.0
 _LONGEST_PERIOD_US = 2**32 - 1
 
 
 @dataclass(slots=True)
 class _Pings:
-    """When pings are sent, and which are waited for."""
+    """When pings are sent, often at first, and which are waited for."""
 
     at_once: int = _PINGS_AT_ONCE
+    interval: float = _FIRST_PING_INTERVAL_S
     next_at: float = 0.0
     token: int = 0
     waiting: dict[int, float] = field(default_factory=dict)
@@ -51,12 +53,15 @@ class _Pings:
     def due(self, now: float) -> bytes:
         if now < self.next_at:
             return b""
-        self.at_once = max(0, self.at_once - 1)
-        self.next_at = now + (_PING_INTERVAL_S if not self.at_once else 0.05)
+        self.next_at = now + self.interval
         self.token = (self.token + 1) & 0xFFFFFFFF
         commands = encode_frame(Ping(self.token).encode())
-        if not self.at_once:
+        if self.interval == _PING_INTERVAL_S:
             commands += encode_frame(Report().encode())
+        if self.at_once:
+            self.at_once -= 1
+        else:  # ever more seldom: the drift is soon known
+            self.interval = min(_PING_INTERVAL_S, 2 * self.interval)
         return commands
 
     def sent(self, token: int, now: float) -> None:

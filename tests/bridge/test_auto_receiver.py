@@ -240,3 +240,25 @@ def test_a_format_that_was_named_bears_a_board_that_boots(fmt: str | None) -> No
         line = b"connecting to the network ...\r\n" if n < 40 else b"%d,2\r\n" % n
         events += receiver.receive(line, 10.0 + n / 20, WALL)
     assert values(events)[-1] == (79.0, 2.0)
+
+
+def test_a_pause_of_a_device_with_a_clock_is_a_gap() -> None:
+    receiver = TextReceiver()
+    events: list[Event] = []
+    for i in range(200):
+        millis = 20 * i + (1000 if i >= 150 else 0)
+        now = 10 + millis / 1000
+        line = b"millis,v\n" if i == 0 else b"%d,%d\n" % (millis, i)
+        events += receiver.receive(line, now, WALL)
+    (gap,) = (event for event in events if isinstance(event, Gap))
+    assert gap.missing == 50
+
+
+def test_what_is_no_format_is_not_kept() -> None:
+    receiver = TextReceiver()
+    for i in range(2000):
+        receiver.receive(b"what is this? " * 70 + b"\n", 10 + i * 0.05, WALL)
+        assert receiver._early_size < 200_000
+    for i in range(2000):  # a line that never ends
+        receiver.receive(b"1,2 " * 1000, 110 + i * 0.05, WALL)
+        assert receiver._early_size < 1_200_000

@@ -331,7 +331,9 @@ def test_what_can_wait_has_to() -> None:
         [hello(), *(samples(n, n + 50) for n in range(0, 1000, 50)), end(1000)], can_wait=True
     )
     with open_links(link, queue_size=100) as source:
+        wait_for(lambda: len(source._queue._events) >= 100)
         time.sleep(0.05)
+        assert len(source._queue._events) < 200
         assert numbers(source.events()) == list(range(1000))
         assert source.counters.overflow == 0
 
@@ -383,6 +385,27 @@ def test_a_stream_that_ends_in_no_format_is_an_error() -> None:
         open_links(link, receiver=TextReceiver()),
     ):
         pass
+
+
+def test_a_receiver_hears_what_was_sent_when_a_capture_was_made() -> None:
+    class Recorded(ScriptedLink):
+        is_live = False
+
+        def read(self, timeout: float) -> Chunk | None:
+            if self.on_sent is not None:
+                self.on_sent(b"a ping", 7.0)
+            return super().read(timeout)
+
+    class Listening(FrameReceiver):
+        def sent(self, data: bytes, now: float) -> None:
+            heard.append((data, now))
+
+    heard: list[tuple[bytes, float]] = []
+    link = Recorded([hello() + samples(0, 1), end(1)], can_write=False)
+    with open_links(link, receiver=Listening()) as source:
+        list(source)
+    assert heard
+    assert set(heard) == {(b"a ping", 7.0)}
 
 
 def test_a_long_silence_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,7 @@ def test_another_rate_is_refused(slow: Path) -> None:
     assert "made for one every 60 s" in result.stderr
     assert "--resample" in result.stderr
     assert "Traceback" not in result.stderr
+    assert result.stdout == ""  # it is the device that says so, before the first reading
 
 
 def test_another_rate_may_be_tolerated(slow: Path) -> None:
