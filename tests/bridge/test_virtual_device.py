@@ -984,6 +984,8 @@ def test_what_is_due_while_it_hangs_is_an_overrun() -> None:
         messages += reader.read_until(Statistics)
         (statistics,) = (m for m in messages if isinstance(m, Statistics))
         assert statistics.overruns >= 250
+        if not isinstance(messages[-1], Sample):
+            reader.read_until(Sample)  # only the next one shows what is missing before it
         assert reader.decoder.counters.lost == statistics.overruns
     (report,) = reports
     # The reader may leave while a sample is on its way out.
