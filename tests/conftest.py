@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -15,6 +16,12 @@ from edgelstm.recording import Recording
 # Before any test imports TensorFlow: quiet, and as the product itself runs it.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+
+# No deadlines: machines are busy. CI tries the same examples each time, so that it does not fail
+# on a change for what was there before; runs by hand go on looking for others.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 ROOT = Path(__file__).parent.parent
 SLOW_FOLDERS = {"firmware", "host", "system"}

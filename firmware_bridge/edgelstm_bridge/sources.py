@@ -19,9 +19,6 @@ from edgelstm_bridge.source import Source
 from edgelstm_bridge.text_receiver import TextReceiver
 from edgelstm_bridge.urls import SCHEMES, SourceUrl, parse_url
 
-FORMATS = ("auto", "frames", "csv", "label", "json", "keyvalue")
-"""What a format may begin with."""
-
 _WHOLE = ("stdin", "mqtt", "mqtts")  # a file begins with a line, and a message is one
 
 

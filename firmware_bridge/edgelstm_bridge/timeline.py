@@ -17,22 +17,13 @@ from edgelstm_bridge.clock import ClockModel
 from edgelstm_bridge.messages import Hello, Sample
 from edgelstm_bridge.steady_clock import SteadyClock
 
-_SEQUENCE_RANGE = 2**16
 _CLOCK_RANGE = 2**32
 _CLOCK_MASK = _CLOCK_RANGE - 1
 _COUNT_TOLERANCE = 0.1  # of the period that a device says it has
 _LEAST_STEP = 1e-6  # seconds between two readings
 
-MAX_SEQUENCE_STEP = _SEQUENCE_RANGE // 2
-"""A sequence step longer than this is an older sample or a repeated one, not a gap."""
-
 MAX_CLOCK_STEP = _CLOCK_RANGE // 2
 """The device clock must move by less than this many ticks from one sample to the next."""
-
-
-def sequence_step(previous: int, current: int) -> int:
-    """Return how far the sequence number went on, from 1 to 2^16; a repeat gives 2^16."""
-    return (current - previous) % _SEQUENCE_RANGE or _SEQUENCE_RANGE
 
 
 def clock_step(previous: int, current: int) -> int:

@@ -14,7 +14,6 @@ from edgelstm_bridge.timeline import (
     TimeColumn,
     Timeline,
     clock_step,
-    sequence_step,
 )
 
 EPOCH_MS = 1_700_000_000_000
@@ -47,14 +46,6 @@ def timestamps(timeline: Timeline, *clocks: int) -> list[float]:
 
 def never_back(readings: Sequence[Reading]) -> bool:
     return all(a.timestamp <= b.timestamp for a, b in itertools.pairwise(readings))
-
-
-@pytest.mark.parametrize(
-    ("previous", "current", "step"),
-    [(0, 1, 1), (0, 0, 65_536), (65_535, 0, 1), (5, 4, 65_535), (0, 0x8000, 0x8000)],
-)
-def test_sequence_step(previous: int, current: int, step: int) -> None:
-    assert sequence_step(previous, current) == step
 
 
 @pytest.mark.parametrize(
