@@ -68,10 +68,12 @@ def rate_warning(measured: float, expected: float, *, asked: bool = False) -> st
         expected: seconds, as the device says it or was asked.
         asked: whether it was asked.
     """
+    from edgelstm_bridge.rate import format_period
+
     who = "was asked for" if asked else "says that it takes"
     return (
-        f"The device {who} a reading every {expected:.4g} s ({1 / expected:.4g} "
-        f"Hz), but one comes every {measured:.4g} s ({1 / measured:.4g} Hz)."
+        f"The device {who} a reading every {format_period(expected)}, but one comes every "
+        f"{format_period(measured)}."
     )
 
 

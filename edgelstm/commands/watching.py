@@ -19,8 +19,6 @@ from edgelstm.session import Session
 if TYPE_CHECKING:
     from edgelstm_bridge.rate import RateMismatch
 
-_RATE_TOLERANCE = 0.1
-
 
 def open_verified(artifact: Path, backend: str = "auto", delegate: str | None = None) -> Session:
     """Loads an artifact and makes sure that it computes here what it computed when made.
@@ -72,7 +70,6 @@ class RateGuard:
         from edgelstm_bridge.rate import RateMonitor
 
         self._monitor = RateMonitor(manifest.sample_period)
-        self._expected = manifest.sample_period
         self._tolerate = tolerate
         self._warn = warn
 
@@ -82,10 +79,9 @@ class RateGuard:
         Raises:
             ConfigurationError: it is another rate.
         """
-        from edgelstm_bridge.rate import RateMismatch
-
-        if sample_period and abs(sample_period / self._expected - 1) > _RATE_TOLERANCE:
-            self._refuse(RateMismatch(sample_period, self._expected))
+        mismatch = self._monitor.compare(sample_period) if sample_period else None
+        if mismatch is not None:
+            self._refuse(mismatch)
 
     def watch(self, readings: Iterable[Reading]) -> Iterator[Reading]:
         """Gives the readings on, and measures their rate.

@@ -34,9 +34,9 @@ class RateMismatch:
     def __str__(self) -> str:
         """One sentence: what is wrong, and what to do."""
         return (
-            f"The device sends a reading every {_both(self.measured)}, but the model was made for "
-            f"one every {_both(self.expected)}: set the device's rate with --set-rate, resample "
-            "its readings with --resample, or convert the model for that rate."
+            f"The device sends a reading every {format_period(self.measured)}, but the model was "
+            f"made for one every {format_period(self.expected)}: set the device's rate with "
+            "--set-rate, resample its readings with --resample, or convert the model for that rate."
         )
 
 
@@ -83,6 +83,12 @@ class RateMonitor:
     def mismatch(self) -> RateMismatch | None:
         """What is wrong at the moment, as far as is known."""
         return self._mismatch
+
+    def compare(self, period: float) -> RateMismatch | None:
+        """Return how a period in seconds that somebody states is wrong; None when it is not."""
+        if abs(period / self._expected - 1) <= self._tolerance:
+            return None
+        return RateMismatch(period, self._expected)
 
     def update(self, reading: Reading) -> RateMismatch | None:
         """Take the next reading and return a mismatch once, when it is found.
@@ -136,14 +142,15 @@ class RateMonitor:
         if not measured or 2 * alike <= len(parts):
             return None
         self._measured = measured
-        if abs(measured / self._expected - 1) <= self._tolerance:
+        mismatch = self.compare(measured)
+        if mismatch is None:
             self._mismatch = self._suspect = None
             return None
         suspect, self._suspect = self._suspect, measured
         if suspect is None or abs(measured / suspect - 1) > self._tolerance:
             return None
         known = self._mismatch
-        self._mismatch = RateMismatch(measured, self._expected)
+        self._mismatch = mismatch
         if known is not None and abs(measured / known.measured - 1) <= self._tolerance:
             return None
         return self._mismatch
@@ -176,6 +183,6 @@ def _by_step(times: list[float]) -> float:
         steps = fewer
 
 
-def _both(period: float) -> str:
-    """A period in both units."""
+def format_period(period: float) -> str:
+    """A period in seconds, as people say it: in both units."""
     return f"{period:.4g} s ({1 / period:.4g} Hz)"
