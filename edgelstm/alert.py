@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
+
+from edgelstm.errors import ConfigurationError, StateError
+from edgelstm.threshold import Judgement
+
+
+class AlertKind(Enum):
+    """What an alert tells of."""
+
+    ANOMALY = "anomaly"
+    SENSOR_FAULT = "sensor_fault"
 
 
 class AlertEvent(Enum):
@@ -13,57 +26,299 @@ class AlertEvent(Enum):
     CLOSED = "closed"
 
 
+class ChannelShare(NamedTuple):
+    """How much a channel has to do with an alert: its name, and its share of 1."""
+
+    name: str
+    share: float
+
+
+Channels = tuple[ChannelShare, ...]
+
+
 @dataclass(frozen=True)
 class Alert:
-    """An anomaly that is, or was, going on.
+    """Something that is, or was, wrong.
 
     Attributes:
-        number: counts the alerts of a run from 1.
+        number: counts the alerts of its kind in a run from 1.
+        kind: what it tells of.
         opened: timestamp of the reading that opened it, seconds since the Unix epoch.
+        peak_score: the highest score so far; None for a sensor fault.
+        channels: of an anomaly each channel's share of the score at its peak, largest first; of a
+            sensor fault those that it is about.
+        reason: of a sensor fault "flat", "out of range", "wrong rate" or "missing"; else "".
         closed: timestamp of the reading that closed it; None while it is open.
-        peak_score: the highest score so far.
     """
 
     number: int
+    kind: AlertKind
+    opened: float
+    peak_score: float | None = None
+    channels: Channels = ()
+    reason: str = ""
+    closed: float | None = None
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the opening to the closing; None while it is open."""
+        return None if self.closed is None else self.closed - self.opened
+
+
+class AlertChange(NamedTuple):
+    """An alert that opened or closed."""
+
+    event: AlertEvent
+    alert: Alert
+
+
+@dataclass(frozen=True)
+class AlertPolicy:
+    """When an alert opens and closes.
+
+    Attributes:
+        k: it opens when so many of the last `n` scores exceed the threshold.
+        n: see `k`.
+        minimum_duration: seconds that this must have gone on before it opens, counted from the
+            first exceeding score that no calm one followed, without the gaps.
+        quiet: calm scores in a row after which it closes. The default is the span of the score,
+            so that two peaks of one event are one alert.
+        cool_down: seconds after a closing in which none opens; one that is due then opens when
+            they are over, if the threshold is still exceeded.
+        release: the share of the threshold up to which a score is calm; None for the level that
+            the threshold itself gives.
+
+    Raises:
+        ConfigurationError: a figure makes no sense.
+    """
+
+    k: int = 1
+    n: int = 1
+    minimum_duration: float = 0.0
+    quiet: int = 20
+    cool_down: float = 0.0
+    release: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= self.n:
+            raise ConfigurationError(
+                f"An alert cannot open when {self.k} of the last {self.n} scores exceed; the first "
+                "figure must be at least 1 and at most the second."
+            )
+        for name, seconds in (
+            ("minimum duration", self.minimum_duration),
+            ("cool-down", self.cool_down),
+        ):
+            if not 0 <= seconds < math.inf:
+                raise ConfigurationError(
+                    f"The {name} of an alert is {seconds:g} s; it must be 0 or more."
+                )
+        if self.quiet < 1:
+            raise ConfigurationError(
+                f"An alert cannot close after {self.quiet} calm readings; it needs at least 1."
+            )
+        if self.release is not None and not 0 < self.release <= 1:
+            raise ConfigurationError(
+                f"The release is {self.release:g} of the threshold; it must be above 0 and at "
+                "most 1."
+            )
+
+
+@dataclass(frozen=True)
+class OpenAlert:
+    """An open anomaly in a form that JSON can hold; its number is how many were opened."""
+
     opened: float
     peak_score: float
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RuleState:
+    """What an `AlertRule` remembers.
+
+    Attributes:
+        opened: how many alerts were opened.
+        open: the one that is open, if any.
+        history: which of the last `n` scores exceeded, a bit for each, the last one lowest.
+        fresh: scores since the start or a gap, at most `n`.
+        calm: calm scores in a row.
+        since: timestamp of the first exceeding score that no calm one followed, if any.
+        last: timestamp of the last score.
+        in_gap: whether a gap followed it.
+        closed: timestamp of the last closing.
+    """
+
+    opened: int = 0
+    open: OpenAlert | None = None
+    history: int = 0
+    fresh: int = 0
+    calm: int = 0
+    since: float | None = None
+    last: float | None = None
+    in_gap: bool = False
     closed: float | None = None
 
 
 class AlertRule:
-    """Opens an alert when the threshold is exceeded, and closes it after quiet readings.
+    """Opens an alert when the threshold is exceeded, and closes it after calm readings.
+
+    A reading that opens an alert exceeds the threshold itself.
 
     Args:
-        quiet: readings in a row without exceeding after which an alert closes. The default is
-            the span of the score, so that two peaks of one event are one alert.
+        policy: when it opens and closes.
     """
 
-    def __init__(self, quiet: int = 20) -> None:
-        self._quiet = quiet
-        self._quiet_so_far = 0
+    def __init__(self, policy: AlertPolicy = AlertPolicy()) -> None:
+        self.policy = policy
+        self._mask = (1 << policy.n) - 1
         self.opened = 0
         """How many alerts were opened so far."""
         self.open: Alert | None = None
         """The alert that is open now, if any."""
+        self._history = 0
+        self._fresh = 0
+        self._calm = 0
+        self._since: float | None = None
+        self._last: float | None = None
+        self._in_gap = False
+        self._closed: float | None = None
+
+    @property
+    def state(self) -> RuleState:
+        """What it remembers, as a value that can be set again, also with another policy."""
+        return RuleState(
+            self.opened,
+            None if self.open is None else _held(self.open),
+            self._history,
+            self._fresh,
+            self._calm,
+            self._since,
+            self._last,
+            self._in_gap,
+            self._closed,
+        )
+
+    @state.setter
+    def state(self, state: RuleState) -> None:
+        if not (isinstance(state, RuleState) and _possible(state)):
+            raise StateError("This is no state of an alert rule; start afresh.")
+        self.opened = state.opened
+        self.open = None if state.open is None else _released(state.open, state.opened)
+        self._history = state.history
+        self._fresh = min(state.fresh, self.policy.n)
+        self._calm = state.calm
+        self._since, self._last = state.since, state.last
+        self._in_gap, self._closed = state.in_gap, state.closed
 
     def update(
-        self, timestamp: float, score: float, exceeded: bool
-    ) -> tuple[AlertEvent, Alert] | None:
-        """Takes the verdict on one reading.
+        self,
+        timestamp: float,
+        score: float,
+        judgement: Judgement,
+        channels: Channels | Callable[[], Channels] = (),
+    ) -> AlertChange | None:
+        """Takes the judgement on the score of one reading.
+
+        Args:
+            timestamp: of the reading, seconds since the Unix epoch.
+            score: of it.
+            judgement: of the threshold on that score.
+            channels: each one's share of the score, or what gives them: it is only asked when an
+                alert opens or has a new peak.
 
         Returns:
-            The event and the alert it concerns, or None when nothing changes.
+            The alert that opened or closed, if one did.
         """
-        if self.open is None:
-            if not exceeded:
-                return None
-            self.opened += 1
-            self._quiet_so_far = 0
-            self.open = Alert(self.opened, timestamp, score)
-            return AlertEvent.OPENED, self.open
-        self.open = replace(self.open, peak_score=max(self.open.peak_score, score))
-        self._quiet_so_far = 0 if exceeded else self._quiet_so_far + 1
-        if self._quiet_so_far < self._quiet:
+        policy = self.policy
+        exceeded = judgement.exceeded
+        release = (
+            judgement.release if policy.release is None else policy.release * judgement.threshold
+        )
+        calm = not exceeded and score <= release
+        self._history = (self._history << 1 | (1 if exceeded else 0)) & self._mask
+        if self._fresh < policy.n:
+            self._fresh += 1
+        self._mind_the_time(timestamp)
+        if calm:
+            self._since = None
+        elif exceeded and self._since is None:
+            self._since = timestamp
+        if self.open is not None:
+            return self._go_on(self.open, timestamp, score, calm, channels)
+        if not (exceeded and self._is_due(timestamp)):
             return None
-        closed, self.open = replace(self.open, closed=timestamp), None
-        return AlertEvent.CLOSED, closed
+        self.opened += 1
+        self._calm = 0
+        self.open = Alert(self.opened, AlertKind.ANOMALY, timestamp, score, _sorted(channels))
+        return AlertChange(AlertEvent.OPENED, self.open)
+
+    def gap(self) -> None:
+        """Readings are missing before the next one: nothing opens before `n` scores after them.
+
+        An open alert stays open, and time without scores does not count as exceeding.
+        """
+        self._fresh = 0
+        self._in_gap = True
+
+    def _mind_the_time(self, timestamp: float) -> None:
+        """Takes time without scores, and steps of the clock, out of the duration."""
+        last, self._last = self._last, timestamp
+        if last is not None and (self._in_gap or timestamp < last) and self._since is not None:
+            self._since += timestamp - last
+        self._in_gap = False
+
+    def _is_due(self, timestamp: float) -> bool:
+        policy, since = self.policy, self._since
+        if self._fresh < policy.n or self._history.bit_count() < policy.k:
+            return False
+        if since is not None and timestamp - since < policy.minimum_duration:
+            return False
+        # A clock that was set back must not lengthen the cool-down.
+        return self._closed is None or not 0 <= timestamp - self._closed < policy.cool_down
+
+    def _go_on(
+        self,
+        alert: Alert,
+        timestamp: float,
+        score: float,
+        calm: bool,
+        channels: Channels | Callable[[], Channels],
+    ) -> AlertChange | None:
+        if alert.peak_score is None or score > alert.peak_score:
+            alert = self.open = replace(alert, peak_score=score, channels=_sorted(channels))
+        self._calm = self._calm + 1 if calm else 0
+        if self._calm < self.policy.quiet:
+            return None
+        self.open, self._calm, self._closed = None, 0, timestamp
+        return AlertChange(AlertEvent.CLOSED, replace(alert, closed=timestamp))
+
+
+def _sorted(channels: Channels | Callable[[], Channels]) -> Channels:
+    given = channels() if callable(channels) else channels
+    return tuple(sorted(given, key=lambda channel: -channel.share))
+
+
+def _held(alert: Alert) -> OpenAlert:
+    names, shares = zip(*alert.channels, strict=True) if alert.channels else ((), ())
+    return OpenAlert(alert.opened, alert.peak_score or 0.0, names, shares)
+
+
+def _released(held: OpenAlert, number: int) -> Alert:
+    channels = tuple(map(ChannelShare, held.names, held.shares))
+    return Alert(number, AlertKind.ANOMALY, held.opened, held.peak_score, channels)
+
+
+def _possible(state: RuleState) -> bool:
+    held = state.open
+    times = [state.since, state.last, state.closed]
+    if held is not None:
+        times.append(held.opened)
+        if len(held.names) != len(held.shares) or not 0 <= held.peak_score < math.inf:
+            return False
+    return (
+        state.opened >= (held is not None)
+        and min(state.history, state.fresh, state.calm) >= 0
+        and all(time is None or math.isfinite(time) for time in times)
+    )

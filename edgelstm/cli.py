@@ -8,15 +8,18 @@ import click
 
 import edgelstm
 from edgelstm.commands.bench import bench
+from edgelstm.commands.calibrate import calibrate
 from edgelstm.commands.compare import compare
 from edgelstm.commands.demo import demo
 from edgelstm.commands.devices import devices
 from edgelstm.commands.doctor import doctor
+from edgelstm.commands.evaluate import evaluate
 from edgelstm.commands.inspect import inspect
 from edgelstm.commands.ports import ports
 from edgelstm.commands.quantize import quantize
 from edgelstm.commands.record import record
 from edgelstm.commands.run import run
+from edgelstm.commands.score import score
 from edgelstm.commands.simulate import simulate
 from edgelstm.commands.train import train
 from edgelstm.commands.verify import verify
@@ -58,10 +61,13 @@ _COMMANDS = (
     train,
     quantize,
     inspect,
+    calibrate,
     compare,
     verify,
     bench,
     run,
+    score,
+    evaluate,
     record,
     simulate,
     ports,

@@ -224,10 +224,9 @@ def check_comparable(a: Manifest, b: Manifest) -> list[str]:
     for label, manifest in (("a", a), ("b", b)):
         if lone := [t.name for t in manifest.targets if t.name not in common]:
             notes.append(f"Only {label} gives {_some(lone)}; this is not compared.")
-    if a.horizon != b.horizon:
+    if (a.task, a.horizon) != (b.task, b.horizon):
         notes.append(
-            f"a's outputs are {_ahead(a.horizon)}, b's are {_ahead(b.horizon)}: they are about "
-            "different times."
+            f"a's outputs are {_ahead(a)}, b's are {_ahead(b)}: they are about different times."
         )
     if abs(a.sample_period / b.sample_period - 1) > _SAME_PERIOD:
         notes.append(
@@ -402,8 +401,11 @@ def _lowest_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float
     return float((product.mean(axis=0) / spread).min())
 
 
-def _ahead(horizon: int) -> str:
-    return f"{horizon} step ahead" if horizon else "no forecast"
+def _ahead(manifest: Manifest) -> str:
+    if manifest.task == "reconstruction":
+        return "of the window itself"
+    steps = "step" if manifest.horizon == 1 else "steps"
+    return f"{manifest.horizon} {steps} ahead" if manifest.horizon else "no forecast"
 
 
 def _some(names: Sequence[str], shown: int = 4) -> str:

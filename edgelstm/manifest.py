@@ -7,10 +7,10 @@ import json
 import math
 from dataclasses import dataclass
 
-from edgelstm.errors import ArtifactError
+from edgelstm.errors import ArtifactError, ConfigurationError
 from edgelstm.strict import build
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # Of each type, what a zero point may be.
 _LIMITS = {
     "int8": (-128, 127),
@@ -34,6 +34,8 @@ class Channel:
         mean: see above.
         std: see above.
         tokens: for a channel of tokens: how many there are (0, 1, ..., tokens - 1); else None.
+        categories: of a categorical column: the texts whose codes 0, 1, ... a reading holds; None
+            for numbers.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Channel:
     mean: float
     std: float
     tokens: int | None
+    categories: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
@@ -75,7 +78,7 @@ class Port:
 
     Attributes:
         channels: what it carries at each step, in order.
-        clip: bound on |normalised value| that the session keeps, or None.
+        clip: bound on |normalised value|, or None; who scales keeps it.
         scaling: "session": the session normalises, and the graph takes or gives normalised values;
             "graph": the graph itself takes or gives physical units.
         tensor: its tensor, (1, channels), and for a window (1, window, channels); of tokens (1,)
@@ -138,14 +141,77 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
+class Tail:
+    """The upper tail of the scores: see `edgelstm.threshold`, which measures and follows it.
+
+    Attributes:
+        start: their 98 % quantile.
+        scale: mean excess over it of the scores that exceed it.
+        excess: mean excess over it of the peaks of excursions, as a share of `start`.
+        excursions: how many excursions are behind that.
+        rate: excursions per reading.
+        readings: how many readings are behind that.
+
+    Raises:
+        ConfigurationError: a figure is not positive.
+    """
+
+    start: float
+    scale: float
+    excess: float = 0.25
+    excursions: int = 2
+    rate: float = 1 / 150
+    readings: int = 150
+
+    def __post_init__(self) -> None:
+        if not all(0 < figure < math.inf for figure in dataclasses.astuple(self)):
+            raise ConfigurationError(f"The tail of the scores is not positive: {self}.")
+
+
+@dataclass(frozen=True)
+class ChannelLimits:
+    """What a working sensor gives on one channel.
+
+    Attributes:
+        low: the lowest value that it can have, physical units, as the user stated it; None when
+            nothing is known. It is never taken from the calibration: an anomaly leaves its range,
+            too.
+        high: likewise the highest.
+        flat: readings in a row with the very same value after which the sensor is stuck; None
+            when it may stay the same for ever.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    flat: int | None = None
+
+    def __post_init__(self) -> None:
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        if not low < high or (self.flat is not None and self.flat < 2):
+            raise ConfigurationError(
+                f"No sensor works within these limits: low {self.low}, high {self.high}, flat "
+                f"{self.flat}."
+            )
+
+
+@dataclass(frozen=True)
 class Detection:
     """What the scorer and the threshold were calibrated to, on the quantised model's residuals.
 
     Attributes:
+        scorer: which of `edgelstm.detectors` turns residuals into scores: "ewma" or "robust".
         residual_scale: per target, in physical units: the residual that counts as one.
         span: readings over which the score averages (`alpha = 2 / (span + 1)`).
-        tail_start: the 98 % quantile of the score on the calibration recording.
-        tail_scale: mean excess of the score over `tail_start`.
+        threshold: which of `edgelstm.detectors` judges scores: "adaptive-tail", "spot",
+            "conformal" or "static-quantile".
+        tail: of the scores on the calibration recording.
+        score_body: the quantiles of those scores at 0, 1, ..., 98 %, 99 values.
+        score_peaks: those above the 98 % quantile, ascending; of more than 500 so many, evenly
+            by rank.
+        channel_mean: per channel, on the calibration recording.
+        channel_std: likewise.
+        limits: per channel.
         readings: number of calibration readings behind these figures.
         residuals: "out-of-fold" (each residual from a model that had not seen it) or
             "recording" (from the model as it is, on a recording that it was not trained on,
@@ -153,13 +219,29 @@ class Detection:
         false_alarms_per_day: the budget that the threshold keeps unless told otherwise.
     """
 
+    scorer: str
     residual_scale: tuple[float, ...]
     span: int
-    tail_start: float
-    tail_scale: float
+    threshold: str
+    tail: Tail
+    score_body: tuple[float, ...]
+    score_peaks: tuple[float, ...]
+    channel_mean: tuple[float, ...]
+    channel_std: tuple[float, ...]
+    limits: tuple[ChannelLimits, ...]
     readings: int
     residuals: str
     false_alarms_per_day: float
+
+    def __post_init__(self) -> None:
+        if not all(0 < scale < math.inf for scale in self.residual_scale) or self.span < 1:
+            raise ConfigurationError(
+                "The detection has a residual scale or a span that is not positive."
+            )
+        if not 0 < self.false_alarms_per_day < math.inf:
+            raise ConfigurationError(
+                f"The detection has a budget of {self.false_alarms_per_day} false alarms a day."
+            )
 
 
 @dataclass(frozen=True)
@@ -181,6 +263,8 @@ class Manifest:
         inputs: what goes in, in the model's order.
         outputs: what comes out, in the model's order; the channels of a forecast are named like
             those that it forecasts.
+        task: "forecast": the outputs are channels `horizon` steps ahead; "reconstruction": they
+            are the window that went in, (window, channels) in a row; "none": neither.
         horizon: how many steps ahead the outputs are a forecast; 0 when they are no forecast.
         sample_period: seconds between two readings.
         warm_up: steps (runs, of a window) after a reset without alerts.
@@ -189,7 +273,8 @@ class Manifest:
         runtimes: the lowest release of each runtime package that computes it correctly, as far
             as tried (docs/decisions/0009); a runtime that does not is left out.
         fidelity: against the Keras model.
-        detection: calibration of scorer and threshold; None when the model forecasts nothing.
+        detection: calibration of scorer and threshold; None when the model neither forecasts nor
+            reconstructs, or was not calibrated.
         golden_tolerance: by how many raw units of each target a replay of the golden vectors may
             differ (LSB for integers, physical or normalised units for floats), (targets,).
         versions: of everything used to make the artifact; empty for a plain `.tflite` file of
@@ -209,6 +294,7 @@ class Manifest:
     recipe: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    task: str
     horizon: int
     sample_period: float
     warm_up: int
@@ -241,6 +327,34 @@ class Manifest:
             raise ArtifactError(
                 f"The manifest has {len(self.golden_tolerance)} golden tolerances for "
                 f"{len(self.targets)} targets."
+            )
+        self._check_task()
+
+    def _check_task(self) -> None:
+        """Refuses a task that the ports cannot do, and a detection that is of another model."""
+        tasks = {"forecast": self.horizon > 0, "reconstruction": self.horizon == 0}
+        if not (tasks | {"none": self.horizon == 0}).get(self.task, False):
+            raise ArtifactError(
+                f"The manifest has the task {self.task!r} with a horizon of {self.horizon} steps."
+            )
+        channels, targets = len(self.channels), len(self.targets)
+        if self.task == "reconstruction" and targets != channels * (self.window or 0):
+            raise ArtifactError(
+                f"The manifest says that {targets} outputs reconstruct {self.window} readings of "
+                f"{channels} channels."
+            )
+        detection = self.detection
+        if detection is None:
+            return
+        per_channel = (detection.channel_mean, detection.channel_std, detection.limits)
+        if (
+            self.task not in tasks
+            or len(detection.residual_scale) != targets
+            or any(len(part) != channels for part in per_channel)
+        ):
+            raise ArtifactError(
+                f"The manifest has a detection that does not fit its task ({self.task}), its "
+                f"{channels} channels or its {targets} targets."
             )
 
     @property
@@ -278,9 +392,13 @@ class Manifest:
         if version != SCHEMA_VERSION:
             raise ArtifactError(
                 f"The manifest has schema version {version!r}, and this edgelstm knows "
-                f"version {SCHEMA_VERSION}: install the edgelstm that made the file."
+                f"version {SCHEMA_VERSION}: quantize the model again, or install the edgelstm "
+                "that made the file."
             )
-        manifest = build(cls, data, "manifest", ArtifactError)
+        try:
+            manifest = build(cls, data, "manifest", ArtifactError)
+        except ConfigurationError as error:  # of a detection, which is also made by hand
+            raise ArtifactError(f"The manifest is damaged: {error}") from error
         _check_tensors(manifest)
         return manifest
 

@@ -12,15 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelstm.errors import MissingDependencyError, RecordingError
-from edgelstm.recording import (
-    TIME_COLUMNS,
-    Recording,
-    Table,
-    parse_number,
-    parse_time,
-    read_csv,
-    read_table,
-)
+from edgelstm.recording import Recording, read_csv, read_table
+from edgelstm.tables import TIME_COLUMNS, Categorical, Table, parse_numbers, parse_times
 
 _MAGIC = b"PAR1"
 _SUFFIXES = (".parquet", ".parq", ".pq")
@@ -34,6 +27,8 @@ def read_recording(
     columns: Sequence[str] | None = None,
     time_column: str | None = None,
     sample_period: float = 1.0,
+    missing: bool = False,
+    categorical: Categorical = (),
 ) -> Recording:
     """Reads a recording from a Parquet or a CSV file: see `read_parquet` and `read_csv`.
 
@@ -44,7 +39,14 @@ def read_recording(
         MissingDependencyError: it is a Parquet file, and pyarrow is not installed.
     """
     read = read_parquet if _is_parquet(Path(path)) else read_csv
-    return read(path, columns=columns, time_column=time_column, sample_period=sample_period)
+    return read(
+        path,
+        columns=columns,
+        time_column=time_column,
+        sample_period=sample_period,
+        missing=missing,
+        categorical=categorical,
+    )
 
 
 def read_parquet(
@@ -53,6 +55,8 @@ def read_parquet(
     columns: Sequence[str] | None = None,
     time_column: str | None = None,
     sample_period: float = 1.0,
+    missing: bool = False,
+    categorical: Categorical = (),
 ) -> Recording:
     """Reads a recording from a Parquet file, by the rules of `read_csv`.
 
@@ -66,6 +70,8 @@ def read_parquet(
         columns: the channels; by default every other column that holds numbers.
         time_column: name of the time column, where it has an unusual one.
         sample_period: seconds between readings, for a file without a time column.
+        missing: whether values may be missing: null, NaN and what `read_csv` takes for such.
+        categorical: columns that hold one of a few texts, booleans or whole numbers.
 
     Raises:
         RecordingError: the file cannot be read, a column is missing, or a cell is not a number
@@ -78,12 +84,14 @@ def read_parquet(
     if time_column is None and not any(name.lower() in TIME_COLUMNS for name in names):
         stamps = (name for name in unnamed if _is_time(arrow.column(name).type))
         time_column = next(stamps, None)
-    asked = {time_column, *(columns or ())}
+    asked = {time_column, *(columns or ()), *categorical}
     kept = [k for k, name in enumerate(names) if name not in unnamed or name in asked]
     table = _ParquetTable(
         Path(path), [names[k] for k in kept], [_plain(arrow.column(k)) for k in kept]
     )
-    return read_table(table, columns, time_column, sample_period)
+    return read_table(
+        table, columns, time_column, sample_period, missing=missing, categorical=categorical
+    )
 
 
 def _is_parquet(path: Path) -> bool:
@@ -163,6 +171,12 @@ class _ParquetTable(Table):
             value = scalar.value  # finer or further than Python's times, or of an unknown zone
         return "" if value is None else str(value)
 
+    def texts(self, column: int) -> list[str]:
+        cells = self.columns[column]
+        if _pyarrow().types.is_nested(cells.type) or _is_time(cells.type):
+            return [self.cell(row, column) for row in range(len(cells))]
+        return ["" if cell is None else str(cell).strip() for cell in cells.to_pylist()]
+
     def numbers(self, column: int) -> NDArray[np.float64]:
         cells = self.columns[column]
         types, kind = _pyarrow().types, cells.type
@@ -170,13 +184,13 @@ class _ParquetTable(Table):
             values = cells.cast("double", safe=False).to_numpy()
             return np.where(np.isfinite(values), values, np.nan)
         if _is_text(kind):
-            return np.array([parse_number(cell or "") for cell in cells.to_pylist()])
+            return parse_numbers([cell or "" for cell in cells.to_pylist()])
         return np.full(len(cells), np.nan)
 
     def times(self, column: int) -> NDArray[np.float64]:
         cells = self.columns[column]
         if _is_text(cells.type):
-            return np.array([parse_time((cell or "").strip()) for cell in cells.to_pylist()])
+            return parse_times(self.texts(column))
         if not _is_time(cells.type):
             return self.numbers(column)
         if _pyarrow().types.is_date(cells.type):

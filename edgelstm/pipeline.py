@@ -1,66 +1,127 @@
 """`Pipeline`: reading -> step -> residual -> score -> threshold -> alert, one reading at a time.
 
-The forecast made at one reading is compared with the next: a score at t never sees t + 1. A window
-artifact forecasts only when it runs, so only the reading after a run gets a score. The pipeline
-also owns the rules for what a forecast is worth after an interruption:
+A forecast is compared with the reading that it is for, a reconstruction with the window that it was
+made of: a score at t never sees t + 1. A window artifact gives something only when it runs, so only
+then, or at the reading that its forecast is for, there is a score. The pipeline also owns the rules
+for what a residual is worth:
 
-- a reading that misses a value (not finite) is not stepped and leaves a gap;
-- after a short gap the forecast was for another time: that reading gets no score;
+- while the states still tell of how they began (warm-up) there is no score;
+- a value that is missing (not finite) has no part in the residual, and the model goes on with the
+  channel's last one, as `Session` says; a reading without a single value is no reading;
+- a reading whose forecast fell into a short gap has no score, nor has a window over one, and no
+  exceedance from before a gap counts towards an alert after it;
 - after a long gap the states are of the past: the session starts afresh and warms up. An alert
-  that is open stays open meanwhile: no data is no all-clear.
+  that is open stays open meanwhile: no data is no all-clear;
+- a time that goes back, where the device does not count its readings, is a clock that was set: such
+  readings are left out. If more than a few come in a row, the new time is believed, and that is
+  a long gap.
+
+Faults of the sensor are looked for beside all this, in every reading.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelstm.alert import Alert, AlertEvent, AlertRule
-from edgelstm.errors import ArtifactError
+from edgelstm.alert import Alert, AlertChange, AlertEvent, AlertPolicy, AlertRule, ChannelShare
+from edgelstm.detectors import make_scorer, make_threshold
+from edgelstm.errors import ArtifactError, StateError
+from edgelstm.manifest import Detection, Manifest
+from edgelstm.pipeline_state import PipelineState, pack, unpack
 from edgelstm.reading import Reading
-from edgelstm.scorer import Scorer
+from edgelstm.residuals import make_residuals
+from edgelstm.sensor_faults import SensorFaults
 from edgelstm.session import Session
-from edgelstm.threshold import Tail, Threshold, readings_per_false_alarm
+from edgelstm.threshold import readings_per_false_alarm
 
 LONG_GAP = 10
 """Missing readings after which the states are no longer trusted."""
+_DAY_S = 86_400.0
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the pipeline made of one reading.
+class Verdict(NamedTuple):
+    """What the pipeline made of one reading. A tuple, because there are thousands a second.
 
     Attributes:
         reading: the reading.
-        predicted: the forecast for it, shape (targets,), physical units; None without one.
-        score: of this reading; None without a forecast.
+        predicted: the forecast for it, or the window as the model gives it back, shape (targets,),
+            physical units; None without one.
+        residual: observed - predicted, (targets,), physical units; NaN where nothing was observed.
+        score: of this reading; None without a residual, and in warm-up.
         threshold: the level the score had to exceed; None without a score.
-        exceeded: whether it did; never during warm-up.
-        event: what happened to an alert at this reading, if anything.
-        alert: the alert that `event` concerns.
+        exceeded: whether it did.
+        changes: the alerts that opened or closed at this reading.
     """
 
     reading: Reading
     predicted: NDArray[np.float64] | None = None
+    residual: NDArray[np.float64] | None = None
     score: float | None = None
     threshold: float | None = None
     exceeded: bool = False
-    event: AlertEvent | None = None
-    alert: Alert | None = None
+    changes: tuple[AlertChange, ...] = ()
 
 
 @dataclass
 class PipelineCounters:
-    """Counts since the start."""
+    """Counts since the start.
+
+    Attributes:
+        readings: that came.
+        scored: those with a score.
+        unusable: those that were not stepped: without a value, or too long with some missing.
+        gaps: short gaps.
+        restarts: how often the states were reset.
+        backwards: readings that were left out because their time went back.
+        sensor_faults: how many faults of the sensor were opened.
+    """
 
     readings: int = 0
     scored: int = 0
     unusable: int = 0
     gaps: int = 0
     restarts: int = 0
+    backwards: int = 0
+    sensor_faults: int = 0
+
+
+class Achieved(NamedTuple):
+    """How many alerts there were in how much time: true ones and false ones alike.
+
+    Attributes:
+        alerts: of the kind anomaly that were opened.
+        days: that the scored readings stand for.
+    """
+
+    alerts: int
+    days: float
+
+    @property
+    def per_day(self) -> float | None:
+        """Alerts a day; None before the first score."""
+        return self.alerts / self.days if self.days else None
+
+
+class _Place(NamedTuple):
+    """Where a reading is in time."""
+
+    timestamp: float
+    sequence_number: int | None
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """What the pipeline itself remembers beside its parts; see there."""
+
+    last: _Place | None
+    behind: int
+    warming_up: bool
+    counters: PipelineCounters
 
 
 class Pipeline:
@@ -69,108 +130,261 @@ class Pipeline:
     Args:
         session: of an artifact with a detection.
         false_alarms_per_day: the budget; by default the artifact's own.
+        policy: when alerts open and close; by default as `AlertPolicy` has it.
+        threshold: its kind, see `edgelstm.detectors`; by default the artifact's own.
+        any_rate: whether readings may come at another rate than the model was made for: then their
+            times tell of no gap, only a device's own count does, and no rate is a fault.
 
     Raises:
-        ArtifactError: the artifact has no detection or is no one-step forecast.
-        ConfigurationError: the budget makes no sense.
+        ArtifactError: the artifact has no detection.
+        ConfigurationError: the budget makes no sense, or there is no such threshold.
     """
 
-    def __init__(self, session: Session, *, false_alarms_per_day: float | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        false_alarms_per_day: float | None = None,
+        policy: AlertPolicy | None = None,
+        threshold: str | None = None,
+        any_rate: bool = False,
+    ) -> None:
         manifest = session.artifact.manifest
-        detection = manifest.detection
-        if detection is None or manifest.horizon != 1:
-            raise ArtifactError(
-                f"The model {manifest.name!r} does not forecast the next reading of its channels, "
-                "so there is no residual to watch."
-            )
+        self._detection = detection = need_detection(manifest)
         self.session = session
         self.counters = PipelineCounters()
-        names = [channel.name for channel in manifest.channels]
-        self._targets = [names.index(target.name) for target in manifest.targets]
         self._period = manifest.sample_period
-        self._warm_up = manifest.warm_up
+        # What counts is how often there is a score: once in a hop.
+        self._seconds_per_score = manifest.sample_period * manifest.hop
         self.budget = (
             detection.false_alarms_per_day if false_alarms_per_day is None else false_alarms_per_day
         )
         """False alarms per day that the threshold grants."""
-        self._scorer = Scorer(detection.residual_scale, detection.span)
-        self._threshold = Threshold(
-            Tail(detection.tail_start, detection.tail_scale),
-            # What counts is how often there is a score: once in a hop.
-            readings_per_false_alarm(self.budget, manifest.sample_period * manifest.hop),
+        self._residuals = make_residuals(manifest)
+        self._scorer = make_scorer(detection)
+        self._threshold = make_threshold(
+            detection, readings_per_false_alarm(self.budget, self._seconds_per_score), threshold
         )
-        self._rule = AlertRule(detection.span)
-        self._forecast: NDArray[np.float64] | None = None
-        self._last: Reading | None = None
-        self._runs = 0
-        self._warming_up = True
+        self._rule = AlertRule(policy or AlertPolicy())
+        names = [channel.name for channel in manifest.channels]
+        self._faults = SensorFaults(
+            names, detection.limits, manifest.sample_period, any_rate=any_rate
+        )
+        self._any_rate = any_rate
+        self._last: _Place | None = None
+        self._behind = 0
+        self.warming_up = True
+        """Whether there was no score since the start, or since the states were reset."""
 
     @property
     def open_alert(self) -> Alert | None:
-        """The alert that is open now, if any."""
+        """The anomaly that is going on now, if any."""
         return self._rule.open
 
     @property
     def alerts(self) -> int:
-        """How many alerts were opened so far."""
+        """How many anomalies were announced so far."""
         return self._rule.opened
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The channels that have residuals; of a reconstruction each has one per reading."""
+        return self._residuals.names
+
+    def achieved(self) -> Achieved:
+        """How many alerts there were, to be set beside the budget."""
+        return Achieved(self._rule.opened, self.days(self.counters.scored))
+
+    def days(self, scored: int) -> float:
+        """The time that so many scored readings stand for, in days."""
+        return scored * self._seconds_per_score / _DAY_S
 
     def update(self, reading: Reading) -> Verdict:
         """Takes one reading and says what it made of it.
 
         Raises:
-            ConfigurationError: the reading has another number of values than the model's channels.
+            ReadingError: the reading has another number of values than the model's channels, or
+                one that is not finite while the session's policy is to raise.
+            BackendError: the runtime failed.
         """
-        self.counters.readings += 1
-        if not all(map(math.isfinite, reading.values)):
-            self.counters.unusable += 1
-            return Verdict(reading)
-
-        self._mind_the_gap(reading)
-        predicted = self._forecast
-        self._forecast = self.session.step(reading.values)
-        self._last = reading
-        self._runs += self._forecast is not None
-        if predicted is None:
-            return Verdict(reading)
-
-        warming_up = self._runs <= self._warm_up
-        if self._warming_up and not warming_up:
-            # The residuals until now told of states that began at zero, not of the machine.
-            self._scorer.reset()
-        self._warming_up = warming_up
-        observed = np.array([reading.values[i] for i in self._targets])
-        score = self._scorer.update(observed - predicted)
-        self.counters.scored += 1
-        if warming_up:
-            return Verdict(reading, predicted, score)
-        judgement = self._threshold.update(score)
-        event, alert = self._rule.update(reading.timestamp, score, judgement.exceeded) or (
-            None,
-            None,
-        )
-        return Verdict(
-            reading, predicted, score, judgement.threshold, judgement.exceeded, event, alert
-        )
-
-    def _mind_the_gap(self, reading: Reading) -> None:
+        counters = self.counters
+        counters.readings += 1
         missing = self._missing(reading)
-        if missing > LONG_GAP:
-            self.counters.restarts += 1
-            self.session.reset()
-            self._scorer.reset()
-            self._forecast = None
-            self._runs = 0
-        elif missing:
-            self.counters.gaps += 1
-            self._forecast = None
+        if missing < 0:
+            counters.backwards += 1
+            self._behind += 1
+            if self._behind <= LONG_GAP:
+                return Verdict(reading)
+            missing = LONG_GAP + 1
+        values = reading.values
+        whole = all(map(math.isfinite, values))
+        if not whole and not any(map(math.isfinite, values)):
+            counters.unusable += 1
+            return Verdict(reading, changes=self._fault_changes(reading))
+        if missing:
+            self._mind_the_gap(missing)
+        if whole:
+            output = self.session.step(values)
+        else:
+            values = tuple(value if math.isfinite(value) else math.nan for value in values)
+            skipped = self.session.counters.skipped
+            output = self._step_with_holes(values)
+            if self.session.counters.skipped > skipped:
+                counters.unusable += 1
+                return Verdict(reading, changes=self._fault_changes(reading))
+        self._last = _Place(reading.timestamp, reading.sequence_number)
+        self._behind = 0
+        changes = self._fault_changes(reading)
+        compared = self._residuals.update(values, output)
+        if compared is None:
+            return Verdict(reading, changes=changes)
+        predicted, residual, warm = compared
+        score = self._scorer.update(residual) if warm else None
+        if score is None:
+            return Verdict(reading, predicted, residual, changes=changes)
+        counters.scored += 1
+        self.warming_up = False
+        judgement = self._threshold.update(score)
+        change = self._rule.update(reading.timestamp, score, judgement, self._channel_shares)
+        if change is not None:
+            changes = (*changes, change)
+        return Verdict(
+            reading, predicted, residual, score, judgement.threshold, judgement.exceeded, changes
+        )
+
+    def silent(self, timestamp: float) -> tuple[AlertChange, ...]:
+        """Is told that no reading has come until now.
+
+        Args:
+            timestamp: as the next reading would have it, seconds since the Unix epoch.
+
+        Returns:
+            The faults of the sensor that opened.
+        """
+        return self._count_faults(self._faults.silent(timestamp))
+
+    @property
+    def state(self) -> PipelineState:
+        """All that is remembered after the last reading: a value, which can be set again later.
+
+        Setting it goes on where it was got, bit for bit. The state of another artifact, calibration
+        or kind of threshold raises `StateError` and changes nothing; the budget and the policy may
+        be others.
+        """
+        return pack(
+            self.session.state,
+            self._detection,
+            {
+                "residuals": self._residuals.state,
+                "scorer": self._scorer.state,
+                "threshold": self._threshold.state,
+                "rule": self._rule.state,
+                "faults": self._faults.state,
+                "progress": _Progress(
+                    self._last, self._behind, self.warming_up, replace(self.counters)
+                ),
+            },
+        )
+
+    @state.setter
+    def state(self, state: PipelineState) -> None:
+        parts: list[Any] = [
+            self._residuals,
+            self._scorer,
+            self._threshold,
+            self._rule,
+            self._faults,
+        ]
+        names = ["residuals", "scorer", "threshold", "rule", "faults"]
+        before = [part.state for part in parts]
+        kinds = dict(zip(names, map(type, before), strict=True))
+        new = unpack(state, self._detection, kinds | {"progress": _Progress})
+        session_before = self.session.state
+        try:
+            self.session.state = state.session
+            for name, part in zip(names, parts, strict=True):
+                part.state = new[name]
+        except StateError:
+            self.session.state = session_before
+            for part, old in zip(parts, before, strict=True):
+                part.state = old
+            raise
+        progress: _Progress = new["progress"]
+        self._last, self._behind = progress.last, progress.behind
+        self.warming_up, self.counters = progress.warming_up, progress.counters
 
     def _missing(self, reading: Reading) -> int:
-        """How many readings are missing before this one."""
+        """How many readings are missing before this one; negative: it is of the past."""
         last = self._last
         if last is None:
             return 0
-        if reading.sequence_number is not None and last.sequence_number is not None:
+        timestamp, number = last
+        if number is not None and reading.sequence_number is not None:
             # A device that counts knows best: wall clocks step (daylight saving, NTP).
-            return max(0, reading.sequence_number - last.sequence_number - 1)
-        return max(0, round((reading.timestamp - last.timestamp) / self._period) - 1)
+            return reading.sequence_number - number - 1
+        if self._any_rate:
+            return 0
+        passed = reading.timestamp - timestamp
+        if not passed >= 0:
+            return -1
+        return max(0, round(passed / self._period) - 1)
+
+    def _mind_the_gap(self, missing: int) -> None:
+        self._rule.gap()
+        if missing > LONG_GAP:
+            self.session.reset()
+            self._start_afresh()
+        else:
+            self.counters.gaps += 1
+            self._residuals.gap(missing)
+
+    def _start_afresh(self) -> None:
+        self.counters.restarts += 1
+        self._residuals.reset()
+        self._scorer.reset()
+        self.warming_up = True
+
+    def _step_with_holes(self, values: tuple[float, ...]) -> NDArray[np.float64] | None:
+        resets = self.session.counters.resets
+        output = self.session.step(values)
+        if self.session.counters.resets > resets:  # something stood in for too long
+            self._rule.gap()
+            self._start_afresh()
+            self._last = None
+        return output
+
+    def _fault_changes(self, reading: Reading) -> tuple[AlertChange, ...]:
+        changes = self._faults.update(reading)
+        return self._count_faults(changes) if changes else changes
+
+    def _count_faults(self, changes: tuple[AlertChange, ...]) -> tuple[AlertChange, ...]:
+        opened = [change for change in changes if change.event is AlertEvent.OPENED]
+        self.counters.sensor_faults += len(opened)
+        return changes
+
+    def _channel_shares(self) -> tuple[ChannelShare, ...]:
+        """Each channel's share of the score, largest first."""
+        residuals = self._residuals
+        shares = np.bincount(residuals.shares_of, self._scorer.shares(), len(residuals.names))
+        named = map(ChannelShare, residuals.names, shares.tolist())
+        return tuple(sorted(named, key=lambda channel: -channel.share))
+
+
+def need_detection(manifest: Manifest) -> Detection:
+    """The detection of an artifact.
+
+    Raises:
+        ArtifactError: it has none; the message says what to do.
+    """
+    if manifest.task == "none":
+        raise ArtifactError(
+            f"The model {manifest.name!r} neither forecasts nor reconstructs its channels, so "
+            "there is no residual to watch: train a forecaster with 'edgelstm train', or say with "
+            "'edgelstm quantize --horizon' or --task what the outputs are."
+        )
+    if manifest.detection is None:
+        raise ArtifactError(
+            f"The model {manifest.name!r} was not calibrated for detection: run 'edgelstm "
+            "calibrate', or quantize it again with a recording of normal operation."
+        )
+    return manifest.detection

@@ -123,6 +123,7 @@ def as_artifact(model: Model, data: bytes, name: str) -> Artifact:
         recipe=recipe_of(graph),
         inputs=inputs,
         outputs=outputs,
+        task="none",
         horizon=0,
         sample_period=1.0,
         warm_up=0,

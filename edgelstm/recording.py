@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelstm.csv_table import read_csv_table
 from edgelstm.errors import RecordingError
+from edgelstm.tables import (
+    Categorical,
+    Table,
+    check_header,
+    find_time_column,
+    read_channels,
+    read_times,
+)
 
-TIME_COLUMNS = ("timestamp", "time", "datetime")
-_LATEST_TIME = 1e11  # seconds since 1970: the year 5138
-_DELIMITERS = (",", ";", "\t", "|")
+_MOST_STEPS_BACK = 0.02  # of all
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,14 @@ class Recording:
         channels: names, in the order of the columns.
         timestamps: seconds since the Unix epoch, UTC, float64 (readings,). Where the file has no
             time column, reading i is at i times the sample period.
-        values: physical units, float64 (readings, channels); all finite.
+        values: physical units, float64 (readings, channels). All finite, unless the recording was
+            read with its missing values, which are NaN.
         sample_period: seconds; the median of the steps between readings.
+        categories: of each categorical channel its texts, ascending; its values are their numbers
+            0, 1 and so on.
+        lines: of each reading its line in the file, int64 (readings,), counted from 1; None where
+            it was no file of lines.
+        first_row: what row of the file the first reading was, counted from 0.
     """
 
     source: str
@@ -39,6 +49,9 @@ class Recording:
     timestamps: NDArray[np.float64]
     values: NDArray[np.float64]
     sample_period: float
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lines: NDArray[np.int64] | None = None
+    first_row: int = 0
 
     def __len__(self) -> int:
         return len(self.values)
@@ -51,6 +64,7 @@ class Recording:
         channels: Sequence[str] | None = None,
         sample_period: float = 1.0,
         source: str = "array",
+        missing: bool = False,
     ) -> Recording:
         """A recording of readings that are in memory.
 
@@ -60,10 +74,11 @@ class Recording:
             channels: names of the columns; by default channel_0, channel_1 and so on.
             sample_period: seconds between readings.
             source: what to call it in messages.
+            missing: whether values may be missing, which NaN and masked ones are.
 
         Raises:
-            RecordingError: the values are not numbers, not all finite, of another shape or none,
-                or the names do not fit them.
+            RecordingError: the values are not numbers, not all finite (unless missing), of another
+                shape or none, or the names do not fit them.
         """
         array = to_numbers(values, source)
         if array.ndim not in (1, 2) or not array.size:
@@ -80,7 +95,11 @@ class Recording:
                 f"{source} has {array.shape[1]} columns, which {', '.join(channels)} does not name "
                 "one by one; give as many names, no two the same."
             )
-        need_finite(array, source, channels)
+        need_finite(
+            np.nan_to_num(array, posinf=np.inf, neginf=-np.inf) if missing else array,
+            source,
+            channels,
+        )
         times = np.arange(len(array), dtype=np.float64) * sample_period
         return cls(source, tuple(channels), times, array, sample_period)
 
@@ -91,7 +110,13 @@ class Recording:
             RecordingError: there are none.
         """
         part = slice(start, stop)
-        chosen = replace(self, timestamps=self.timestamps[part], values=self.values[part])
+        chosen = replace(
+            self,
+            timestamps=self.timestamps[part],
+            values=self.values[part],
+            lines=None if self.lines is None else self.lines[part],
+            first_row=self.first_row + part.indices(len(self))[0],
+        )
         if not len(chosen):
             raise RecordingError(
                 f"{self.source} has {len(self)} rows; the rows "
@@ -110,6 +135,31 @@ class Recording:
                 f"{self.source} has {len(self)} rows here; {purpose} needs at least {readings}."
             )
 
+    def step_back(self) -> str | None:
+        """Where the time first goes back, in words; None where it never does."""
+        back = np.flatnonzero(np.diff(self.timestamps) < 0)
+        if not len(back):
+            return None
+        row = int(back[0]) + 1
+        where = f"row {self.first_row + row} (counted from 0)"
+        if self.lines is not None:
+            where = f"line {self.lines[row]}"
+        before, after = (format_time(t) for t in self.timestamps[row - 1 : row + 1].tolist())
+        return f"{self.source}, {where}: the time goes back from {before} to {after}"
+
+    def need_order(self) -> None:
+        """Refuses a recording whose time goes back; readings at the same time may follow.
+
+        Raises:
+            RecordingError: it does; the message names the line.
+        """
+        place = self.step_back()
+        if place:
+            raise RecordingError(
+                f"{place}, as a log in local time does when daylight saving ends; sort the rows by "
+                "time, write the times in UTC, or choose the rows before or after it with --rows."
+            )
+
     def with_channels(self, names: Sequence[str]) -> Recording:
         """The same readings with these channels, in this order.
 
@@ -122,7 +172,12 @@ class Recording:
                     f"{self.source} has no channel {name!r}; it has {', '.join(self.channels)}."
                 )
         columns = [self.channels.index(name) for name in names]
-        return replace(self, channels=tuple(names), values=self.values[:, columns])
+        return replace(
+            self,
+            channels=tuple(names),
+            values=self.values[:, columns],
+            categories={name: self.categories[name] for name in names if name in self.categories},
+        )
 
 
 def to_numbers(values: Any, where: str) -> NDArray[np.float64]:
@@ -166,6 +221,8 @@ def read_csv(
     columns: Sequence[str] | None = None,
     time_column: str | None = None,
     sample_period: float = 1.0,
+    missing: bool = False,
+    categorical: Categorical = (),
 ) -> Recording:
     """Reads a recording from a CSV file with a header row.
 
@@ -178,53 +235,29 @@ def read_csv(
         columns: the channels; by default every other column that holds numbers.
         time_column: name of the time column, where it has an unusual one.
         sample_period: seconds between readings, for a file without a time column.
+        missing: whether values may be missing: empty cells, NaN, NA and null are then NaN.
+        categorical: columns that hold one of a few texts or whole numbers. Text becomes the
+            numbers 0, 1 and so on of the sorted texts, or of the texts that a mapping gives for
+            the column; one that is not among those is missing.
 
     Raises:
         RecordingError: the file cannot be read, a column is missing, or a cell is not a number or
             a time; the message names the line and the column.
     """
-    return read_table(_read_csv_table(Path(path)), columns, time_column, sample_period)
-
-
-def format_time(timestamp: float) -> str:
-    """A timestamp as people read it: `2013-12-16 17:25:00`, UTC."""
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-@dataclass(frozen=True)
-class Table(ABC):
-    """Rows of cells as a file holds them, at least one.
-
-    Attributes:
-        path: the file.
-        header: names of the columns.
-    """
-
-    path: Path
-    header: Sequence[str]
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def place(self, row: int) -> str:
-        """What a message calls a row."""
-
-    @abstractmethod
-    def cell(self, row: int, column: int) -> str:
-        """The text of a cell, for messages; empty where there is none."""
-
-    @abstractmethod
-    def numbers(self, column: int) -> NDArray[np.float64]:
-        """The column as numbers, (rows,); NaN where a cell is no finite number."""
-
-    @abstractmethod
-    def times(self, column: int) -> NDArray[np.float64]:
-        """The column as seconds since 1970, (rows,); NaN where a cell is no time."""
+    table = read_csv_table(Path(path))
+    return read_table(
+        table, columns, time_column, sample_period, missing=missing, categorical=categorical
+    )
 
 
 def read_table(
-    table: Table, columns: Sequence[str] | None, time_column: str | None, sample_period: float
+    table: Table,
+    columns: Sequence[str] | None,
+    time_column: str | None,
+    sample_period: float,
+    *,
+    missing: bool = False,
+    categorical: Categorical = (),
 ) -> Recording:
     """What is the same for every kind of file: the columns, the times and what is refused.
 
@@ -233,180 +266,54 @@ def read_table(
         columns: as for `read_csv`.
         time_column: as for `read_csv`.
         sample_period: as for `read_csv`.
+        missing: as for `read_csv`.
+        categorical: as for `read_csv`.
 
     Raises:
         RecordingError: as for `read_csv`.
     """
-    _check_header(table)
+    check_header(table)
     time_name = find_time_column(table, time_column)
-    channels = _read_channels(table, columns, time_name)
-    values = np.empty((len(table), len(channels)))
-    for j, (name, numbers) in enumerate(channels.items()):
-        bad = np.isnan(numbers)
-        if bad.any():
-            row = int(bad.argmax())
-            cell = table.cell(row, table.header.index(name))
-            raise RecordingError(
-                f"{_place(table, row, name)}: {repr(cell) if cell else 'an empty cell'} is not a "
-                "number. Mend the file, or choose other columns with --columns."
-            )
-        values[:, j] = numbers
+    read = read_channels(table, columns, time_name, missing=missing, categorical=categorical)
     if time_name is None:
         times = np.arange(len(table), dtype=np.float64) * sample_period
     else:
-        times = _read_times(table, time_name)
+        times = read_times(table, time_name)
         if len(times) > 1:
-            sample_period = float(np.median(np.diff(times)))
+            sample_period = _period(times)
         if sample_period <= 0:
             raise RecordingError(
                 f"{table.path}: the times in column {time_name!r} do not grow; sort the rows by "
                 "time."
             )
-    return Recording(table.path.name, tuple(channels), times, values, sample_period)
+    recording = Recording(
+        table.path.name,
+        read.names,
+        times,
+        read.values,
+        sample_period,
+        read.categories,
+        table.lines(),
+    )
+    # A clock that was set back now and then is for the caller to judge; this is no order at all.
+    if np.count_nonzero(np.diff(times) < 0) > max(1, _MOST_STEPS_BACK * len(times)):
+        recording.need_order()
+    return recording
 
 
-def find_time_column(table: Table, wanted: str | None) -> str | None:
-    """The column that holds the time: the one that is wanted, or else one with a usual name.
-
-    Raises:
-        RecordingError: the wanted one is not there.
-    """
-    if wanted is not None:
-        _require_column(table, wanted)
-        return wanted
-    return next((name for name in table.header if name.lower() in TIME_COLUMNS), None)
-
-
-def parse_number(text: str) -> float:
-    """A cell of text as a number; NaN when it is no finite one."""
-    try:
-        value = float(text)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
+def _period(times: NDArray[np.float64]) -> float:
+    """The usual step between readings, in seconds; 0 or less when they do not follow in time."""
+    steps = np.diff(times)
+    period = float(np.median(steps))
+    if period:
+        return period
+    # Times in whole seconds of a faster sensor: several readings share one.
+    onwards = steps[steps > 0]
+    if not len(onwards) or (steps < 0).any():
+        return 0.0
+    return float(np.median(onwards)) * (len(onwards) + 1) / len(times)
 
 
-def parse_time(text: str) -> float:
-    """A cell of text, ISO 8601 or seconds, as seconds since 1970; NaN when it is no time."""
-    seconds = parse_number(text)
-    if math.isnan(seconds):
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return math.nan
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return seconds
-
-
-def _place(table: Table, row: int, name: str) -> str:
-    return f"{table.path}, {table.place(row)}, column {name!r}"
-
-
-def _check_header(table: Table) -> None:
-    names = list(table.header)
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RecordingError(
-            f"{table.path} has two columns called {twice!r}; give them names apart."
-        )
-
-
-def _require_column(table: Table, name: str) -> None:
-    if name not in table.header:
-        raise RecordingError(
-            f"{table.path} has no column {name!r}; its columns are {', '.join(table.header)}."
-        )
-
-
-def _read_channels(
-    table: Table, wanted: Sequence[str] | None, time_name: str | None
-) -> dict[str, NDArray[np.float64]]:
-    """The numbers of every channel, by name and in order."""
-    if wanted is not None:
-        for name in wanted:
-            _require_column(table, name)
-            if list(wanted).count(name) > 1:
-                raise RecordingError(f"The column {name!r} is chosen twice.")
-        return {name: table.numbers(table.header.index(name)) for name in wanted}
-    # A column without a single number is text (a status, a note) and no channel. One with a
-    # number is meant as numbers, so that text in it is a mistake to be reported.
-    others = {name: table.numbers(k) for k, name in enumerate(table.header) if name != time_name}
-    channels = {name: numbers for name, numbers in others.items() if not np.isnan(numbers).all()}
-    if not channels:
-        raise RecordingError(
-            f"{table.path} has no column of numbers beside the time; numbers are written 1.5, "
-            "not 1,5."
-        )
-    return channels
-
-
-def _read_times(table: Table, name: str) -> NDArray[np.float64]:
-    k = table.header.index(name)
-    times = table.times(k)
-    bad = ~(np.abs(times) <= _LATEST_TIME)  # true for NaN, too
-    if bad.any():
-        row = int(bad.argmax())
-        cell = table.cell(row, k)
-        if np.isnan(times[row]):
-            raise RecordingError(
-                f"{_place(table, row, name)}: {cell!r} is not a time (ISO 8601, or seconds since "
-                "1970)."
-            )
-        raise RecordingError(
-            f"{_place(table, row, name)}: {cell} is no time in seconds since 1970; if it is in "
-            "milliseconds, divide it by 1000."
-        )
-    return times
-
-
-@dataclass(frozen=True)
-class _CsvTable(Table):
-    """`lines`: for each row its line number in the file and its cells."""
-
-    lines: Sequence[tuple[int, list[str]]]
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def place(self, row: int) -> str:
-        return f"line {self.lines[row][0]}"
-
-    def cell(self, row: int, column: int) -> str:
-        return self.lines[row][1][column]
-
-    def numbers(self, column: int) -> NDArray[np.float64]:
-        return np.array([parse_number(cells[column]) for _, cells in self.lines])
-
-    def times(self, column: int) -> NDArray[np.float64]:
-        return np.array([parse_time(cells[column]) for _, cells in self.lines])
-
-
-def _read_csv_table(path: Path) -> _CsvTable:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            delimiter = max(_DELIMITERS, key=first.count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
-            table = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise RecordingError(f"{path} is not text in UTF-8, so it is no CSV file.") from error
-    except csv.Error as error:
-        raise RecordingError(f"{path} is not a CSV file ({error}).") from error
-    if not table:
-        raise RecordingError(f"{path} is empty.")
-    (_, header), *lines = table
-    if not any(math.isnan(parse_number(cell)) for cell in header):
-        raise RecordingError(
-            f"{path} has no header row: its first line is all numbers. Add a line of column names."
-        )
-    for number, cells in lines:
-        if len(cells) != len(header):
-            raise RecordingError(
-                f"{path}, line {number}: {len(cells)} cells, but the header has {len(header)}."
-            )
-    if not lines:
-        raise RecordingError(f"{path} has a header row and nothing below it.")
-    return _CsvTable(path, header, lines)
+def format_time(timestamp: float) -> str:
+    """A timestamp as people read it: `2013-12-16 17:25:00`, UTC."""
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")

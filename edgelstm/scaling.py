@@ -40,7 +40,8 @@ class InputScaling:
         self._offset = tensor.zero_point - mean * self._gain
         self._dtype = np.dtype(tensor.dtype)
         self._integer = tensor.scale != 0
-        bound = (_LARGEST_INPUT if port.clip is None else port.clip) / scale
+        clip = port.clip if port.scaling == "session" else None  # else the graph does it
+        bound = (_LARGEST_INPUT if clip is None else clip) / scale
         self._low: Any = tensor.zero_point - bound
         self._high: Any = tensor.zero_point + bound
         if self._integer:

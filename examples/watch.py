@@ -22,9 +22,8 @@ def main() -> None:
         for reading in source:
             values = tuple(reading.values[i] for i in order)
             verdict = pipeline.update(reading._replace(values=values))
-            if verdict.event:
-                when = format_time(reading.timestamp)
-                print(when, verdict.event.value, f"score {verdict.score:.1f}")
+            for event, alert in verdict.changes:
+                print(format_time(reading.timestamp), alert.kind.value, event.value)
     counters = pipeline.counters
     print(f"{counters.readings} readings, {counters.scored} scored, {pipeline.alerts} alerts")
     print(f"{source.counters.lost} lost, {source.counters.damaged} damaged on the way")

@@ -58,6 +58,18 @@ def tiny_window() -> Artifact:
 
 
 @pytest.fixture(scope="session")
+def tiny_ahead() -> Artifact:
+    """Forecasts the second of its two channels, three readings ahead."""
+    return Artifact.read(ROOT / "tests/data/tiny_ahead.tflite")
+
+
+@pytest.fixture(scope="session")
+def tiny_again() -> Artifact:
+    """Gives windows of 8 readings back, at every second."""
+    return Artifact.read(ROOT / "tests/data/tiny_again.tflite")
+
+
+@pytest.fixture(scope="session")
 def tiny_ports() -> Artifact:
     """Inputs `vibration` (2 channels) and `load`; outputs `higher` (2 classes) and `next_load`."""
     return Artifact.read(ROOT / "tests/data/tiny_ports.tflite")

@@ -68,7 +68,10 @@ def compare(
 
     Example: edgelstm compare int8.tflite int8-float.tflite --data pump.csv
     """
-    with open_verified(a, backend) as first, open_verified(b, backend) as second:
+    with (
+        open_verified(a, backend, calibration=False) as first,
+        open_verified(b, backend, calibration=False) as second,
+    ):
         notes = check_comparable(first.artifact.manifest, second.artifact.manifest)
         whole = read_recording(data, rows=(None, None), **reading)
         start, _, _ = slice(*rows).indices(len(whole))
@@ -149,7 +152,7 @@ def _run(label: str, session: Session, recording: Recording, progress: ProgressL
 
 
 def _detects(manifest: Manifest) -> bool:
-    return manifest.detection is not None and manifest.horizon == 1
+    return manifest.detection is not None
 
 
 def _score(

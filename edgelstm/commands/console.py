@@ -19,6 +19,7 @@ from edgelstm.backends.graph import DelegateCounters
 from edgelstm.errors import DelegateWarning
 from edgelstm.manifest import Manifest
 from edgelstm.recording import Recording
+from edgelstm.tables import Categorical
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -131,13 +132,35 @@ def read_recording(
     time_column: str | None,
     sample_period: float,
     rows: tuple[int | None, int | None],
+    *,
+    missing: bool = False,
+    categorical: Categorical = (),
+    in_order: bool = False,
 ) -> Recording:
-    """Reads a CSV or Parquet file as the options of `recording_options` say."""
+    """Reads a CSV or Parquet file as the options of `recording_options` say.
+
+    Args:
+        path: the file.
+        columns: as the option.
+        time_column: as the option.
+        sample_period: as the option.
+        rows: as the option.
+        missing: see `read_csv`.
+        categorical: see `read_csv`.
+        in_order: refuses rows whose time goes back.
+    """
     names = [name.strip() for name in columns.split(",")] if columns else None
     recording = parquet.read_recording(
-        path, columns=names, time_column=time_column, sample_period=sample_period
-    )
-    return recording.rows(*rows)
+        path,
+        columns=names,
+        time_column=time_column,
+        sample_period=sample_period,
+        missing=missing,
+        categorical=categorical,
+    ).rows(*rows)
+    if in_order:
+        recording.need_order()
+    return recording
 
 
 @contextmanager
@@ -232,7 +255,7 @@ class ProgressLine:
 def format_budget(false_alarms_per_day: float) -> str:
     """A budget of false alarms as people say it."""
     if false_alarms_per_day > 1:
-        return f"{false_alarms_per_day:g} false alarms a day"
+        return f"{false_alarms_per_day:.4g} false alarms a day"
     if false_alarms_per_day == 1:
         return "one false alarm a day"
     return f"one false alarm in {1 / false_alarms_per_day:.3g} days"

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from edgelstm.alert import AlertEvent
+from edgelstm.alert import AlertEvent, AlertKind
 from edgelstm.commands.console import ProgressLine
 from edgelstm.commands.quantize import quantize
 from edgelstm.commands.train import train
@@ -67,7 +67,7 @@ def demo(ctx: click.Context, out: Path, json_file: Path | None, plot: Path | Non
     training = {"rows": (0, TRAINING_ROWS), "force": True}
 
     _heading(1, f"train {RECORDING.name} {prefix} -o {model}")
-    ctx.invoke(train, csv=RECORDING, output=model, **training)
+    ctx.invoke(train, files=(RECORDING,), output=model, **training)
 
     given = f"--calibration {RECORDING.name} {prefix} --recipe int8 -o {artifact}"
     _heading(2, f"quantize {model} {given}")
@@ -87,7 +87,12 @@ def demo(ctx: click.Context, out: Path, json_file: Path | None, plot: Path | Non
         _heading(4, f"run {artifact} --port {device.port}")
         figures, verdicts = _watch(artifact, device)
 
-    alerts = [v.alert.opened for v in verdicts if v.alert and v.event is AlertEvent.OPENED]
+    changes = [change for verdict in verdicts for change in verdict.changes]
+    alerts = [
+        change.alert.opened
+        for change in changes
+        if change.event is AlertEvent.OPENED and change.alert.kind is AlertKind.ANOMALY
+    ]
     evaluation = evaluate(alerts, read_failures())
     summary = figures | {
         "alerts": len(alerts),

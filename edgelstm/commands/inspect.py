@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import click
 import numpy as np
 
 from edgelstm.artifact import Artifact, read_bytes
+from edgelstm.calibration_file import CalibrationFile, apply, calibration_path
 from edgelstm.commands.console import format_budget, format_runtimes
 from edgelstm.errors import ArtifactError
 from edgelstm.flatbuffer import EDGE_TPU, Model, Subgraph, Tensor, read_flatbuffer
-from edgelstm.manifest import Channel, Fidelity, Manifest, Operation, TensorSpec
+from edgelstm.manifest import Channel, Detection, Fidelity, Manifest, Operation, TensorSpec
 from edgelstm.model_file import is_plain
 from edgelstm.plain import as_artifact, recipe_of, state_names, step_signature
 from edgelstm.sinks.log import format_duration
@@ -52,7 +53,7 @@ def inspect(file: Path, as_json: bool) -> None:
         if as_json:
             click.echo(content.manifest.to_json(), nl=False)
             return
-        lines = _page(content, file.name, len(data))
+        lines = _page(content, file, len(data))
     for label, value in lines:
         click.echo(f"{label:<11}{_printable(value)}")
 
@@ -63,11 +64,11 @@ def _printable(text: str) -> str:
     return "".join(escaped)
 
 
-def _page(content: Artifact, file: str, size: int) -> list[tuple[str, str]]:
+def _page(content: Artifact, file: Path, size: int) -> list[tuple[str, str]]:
     manifest = content.manifest
     detection = manifest.detection
     return [
-        ("file", f"{file}, {size:,} bytes (model {manifest.flatbuffer_bytes:,}), undamaged"),
+        ("file", f"{file.name}, {size:,} bytes (model {manifest.flatbuffer_bytes:,}), undamaged"),
         ("name", manifest.name),
         ("made", f"{manifest.created} by edgelstm {manifest.versions.get('edgelstm', '?')}"),
         ("mode", _mode(manifest)),
@@ -88,13 +89,9 @@ def _page(content: Artifact, file: str, size: int) -> list[tuple[str, str]]:
         ("memory", _memory(manifest, read_flatbuffer(content.flatbuffer).weights_bytes)),
         ("operations", _operations(manifest.operations)),
         ("fidelity", _fidelity(manifest.fidelity)),
-        (
-            "threshold",
-            f"{format_budget(detection.false_alarms_per_day)}, set on {detection.readings:,} "
-            f"{detection.residuals} residuals"
-            if detection
-            else "none",
-        ),
+        ("threshold", _threshold(detection) if detection else "none"),
+        *(("limits", line) for line in _limits(manifest)),
+        *([("beside", _beside(content, file))] if calibration_path(file).exists() else []),
         (
             "golden",
             f"{len(content.golden.x)} readings, tolerance "
@@ -119,11 +116,54 @@ def _channel(channel: Channel) -> str:
     unit = f" {channel.unit}" if channel.unit else ""
     if channel.tokens is not None:
         return f"{channel.name}: {channel.tokens} tokens"
+    if channel.categories is not None:
+        return f"{channel.name}: one of {', '.join(channel.categories)}"
     return f"{channel.name}: mean {channel.mean:.4g}{unit}, std {channel.std:.4g}{unit}"
 
 
 def _horizon(manifest: Manifest) -> str:
-    return f", {manifest.horizon} step ahead" if manifest.horizon else ""
+    if manifest.task == "reconstruction":
+        return ", of the window that went in"
+    steps = "step" if manifest.horizon == 1 else "steps"
+    return f", {manifest.horizon} {steps} ahead" if manifest.horizon else ""
+
+
+def _threshold(detection: Detection) -> str:
+    kind = "" if detection.threshold == "adaptive-tail" else f" ({detection.threshold})"
+    scorer = "" if detection.scorer == "ewma" else f" of {detection.scorer} scores"
+    return (
+        f"{format_budget(detection.false_alarms_per_day)}{kind}, set on {detection.readings:,} "
+        f"{detection.residuals} residuals{scorer}"
+    )
+
+
+def _limits(manifest: Manifest) -> Iterator[str]:
+    """What a working sensor gives, of each channel of which anything is known."""
+    if manifest.detection is None:
+        return
+    for channel, limits in zip(manifest.channels, manifest.detection.limits, strict=True):
+        unit = f" {channel.unit}" if channel.unit else ""
+        parts = [
+            *([f"at least {limits.low:g}{unit}"] if limits.low is not None else []),
+            *([f"at most {limits.high:g}{unit}"] if limits.high is not None else []),
+            *([f"not the same {limits.flat:,} times in a row"] if limits.flat else []),
+        ]
+        if parts:
+            yield f"{channel.name}: {', '.join(parts)}"
+
+
+def _beside(content: Artifact, file: Path) -> str:
+    """What lies beside the artifact and is taken in place of its own calibration."""
+    path = calibration_path(file)
+    try:
+        calibration = CalibrationFile.read(path)
+        apply(calibration, content, path)
+    except ArtifactError as error:
+        return f"cannot be used: {error}"
+    return (
+        f"{path.name} is taken in its place: {_threshold(calibration.detection)}, from "
+        f"{calibration.source}, made {calibration.created}"
+    )
 
 
 def _tensor(spec: TensorSpec) -> str:

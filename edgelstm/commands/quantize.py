@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edgelstm.commands.calibration_options import as_budget, as_ranges, calibration_options
 from edgelstm.commands.console import (
     RECORDING_OPTIONS,
     Percentage,
@@ -17,11 +19,14 @@ from edgelstm.commands.console import (
     read_recording,
     recording_options,
 )
+from edgelstm.commands.resampling import as_trained
+from edgelstm.errors import ModelError
 from edgelstm.files import check_output
 from edgelstm.manifest import Manifest
-from edgelstm.threshold import DEFAULT_FALSE_ALARMS_PER_DAY
+from edgelstm.recording import Recording
+from edgelstm_quantize.keras_files import TrainingRecord
 from edgelstm_quantize.recipes import AUTO, RECIPES
-from edgelstm_quantize.summary import Summary
+from edgelstm_quantize.summary import DetectionSummary, Summary
 
 
 @click.command(short_help="Turn a Keras model into an int8 artifact.")
@@ -88,19 +93,28 @@ from edgelstm_quantize.summary import Summary
 )
 @click.option("--name", help="Of the artifact; default: that of the file.")
 @click.option(
-    "--horizon",
-    type=click.IntRange(0, 1),
-    help="1: the model forecasts the next reading; 0: it forecasts nothing, so there is no "
-    "anomaly detection. Default: 1 where it has as many outputs as channels.",
+    "--task",
+    type=click.Choice(["forecast", "reconstruction", "none"]),
+    help="What the model gives: later readings, its window again (an autoencoder), or something "
+    "else, without anomaly detection. Default: what its training noted, else forecast where it "
+    "has as many outputs as channels.",
 )
 @click.option(
-    "--false-alarms-per-day",
-    type=click.FloatRange(min=0, min_open=True),
-    default=DEFAULT_FALSE_ALARMS_PER_DAY,
-    show_default="one in 7 days",
+    "--horizon",
+    type=click.IntRange(min=0),
     metavar="N",
-    help="The budget that the threshold keeps.",
+    help="How many readings ahead a forecast is; 0 is --task none. Default: what its training "
+    "noted, else 1.",
 )
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="A channel that the model forecasts, in the order of its outputs, where it has fewer "
+    "outputs than channels.",
+)
+@calibration_options
 @click.option(
     "--force-recipe", is_flag=True, help="Quantise to int8 although the model remembers too long."
 )
@@ -146,9 +160,15 @@ def quantize(
         else None
     )
     reading = {name: given.pop(name) for name in RECORDING_OPTIONS}
-    recordings = [read_recording(path, **reading) for path in calibration]
+    record = None
+    with contextlib.suppress(ModelError):  # a mistake in the recordings is told first
+        record = keras_files.read_record(model)
+    recordings = _read(calibration, record, reading)
     keras_files.check(model)
     given["name"] = given["name"] or output.stem
+    given["ranges"] = as_ranges(given["ranges"])
+    month = given.pop("false_alarms_per_month")
+    given["false_alarms_per_day"] = as_budget(given["false_alarms_per_day"], month)
     with ProgressLine() as progress:
         done = run_isolated(
             quantize_to_file,
@@ -162,14 +182,37 @@ def quantize(
         )
     for warning in done.summary.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    lines = describe_conversion(done.manifest) + describe_choice(done.summary)
-    for file in (output, done.compiled, report):
-        if file:
-            lines.append(f"Wrote {file} ({file.stat().st_size:,} bytes).")
+    lines = [
+        *describe_conversion(done.manifest),
+        *describe_detection(done.summary.detection),
+        *describe_choice(done.summary),
+    ]
+    lines += [
+        f"Wrote {file} ({file.stat().st_size:,} bytes)."
+        for file in (output, done.compiled, report)
+        if file
+    ]
     for line in lines:
         click.echo(line, err=as_json)
     if as_json:
         click.echo(done.summary.to_json())
+
+
+def _read(
+    files: tuple[Path, ...], record: TrainingRecord | None, reading: dict[str, Any]
+) -> list[Recording]:
+    """The recordings: of a model that `train` made its channels, in which values may be missing."""
+    if record is None:
+        return [read_recording(path, **reading, in_order=True) for path in files]
+    if not reading["columns"]:
+        reading["columns"] = ",".join(record.channels)
+    known = zip(record.channels, record.categories, strict=True)
+    texts = {name: texts for name, texts in known if texts is not None}
+    recordings = [
+        read_recording(path, **reading, missing=True, categorical=texts, in_order=True)
+        for path in files
+    ]
+    return [as_trained(each, record.sample_period, tuple(texts)) for each in recordings]
 
 
 def describe_choice(summary: Summary) -> list[str]:
@@ -189,18 +232,34 @@ def describe_choice(summary: Summary) -> list[str]:
     return lines
 
 
+def describe_detection(detection: DetectionSummary | None) -> list[str]:
+    """What the threshold makes of the recording that it was set on."""
+    if detection is None or detection.alerts is None or detection.days is None:
+        return []
+    alerts = "1 alert" if detection.alerts == 1 else f"{detection.alerts:,} alerts"
+    rate = f", {detection.alerts / detection.days:.2g} a day" if detection.alerts else ""
+    return [f"          {alerts} in the {detection.days:.3g} days of the calibration itself{rate}"]
+
+
 def describe_conversion(manifest: Manifest) -> list[str]:
     """What a conversion gave, in a few lines: size, fidelity, threshold."""
     fidelity, detection = manifest.fidelity, manifest.detection
     size = f"{manifest.flatbuffer_bytes:,} bytes"
     kept = f"{len(manifest.states)} states" if not manifest.window else f"window {manifest.window}"
     model = f"{manifest.recipe}, {size}, {kept}"
-    if manifest.horizon:
-        model += f", forecasts {', '.join(t.name for t in manifest.targets)} one reading ahead"
+    if manifest.task == "forecast":
+        ahead = "one reading" if manifest.horizon == 1 else f"{manifest.horizon} readings"
+        model += f", forecasts {', '.join(t.name for t in manifest.targets)} {ahead} ahead"
+    elif manifest.task == "reconstruction":
+        model += ", gives back its window"
     spread = f"{fidelity.max_error:.2%} at most, drift {fidelity.drift:.2f}"
     if fidelity.correlation is not None:
         spread += f", correlation {fidelity.correlation:.4f}"
     threshold = "none: the model forecasts nothing"
+    if manifest.task != "none":
+        threshold = "none: the calibration is too short"
+    elif manifest.window:
+        threshold += "; an autoencoder needs --task reconstruction"
     if detection:
         threshold = (
             f"set on {detection.readings:,} {detection.residuals} residuals for "

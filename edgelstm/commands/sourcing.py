@@ -19,10 +19,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def source_options(command: F) -> F:
     """Adds the options that say where readings come from."""
+    return _add_options(command, port_required=True)
+
+
+def optional_source_options(command: F) -> F:
+    """The same for a command that can do without a device."""
+    return _add_options(command, port_required=False)
+
+
+def _add_options(command: F, port_required: bool) -> F:
     options = [
         click.option(
             "--port",
-            required=True,
+            required=port_required,
             metavar="URL",
             help="A serial port such as /dev/ttyACM0 (see: edgelstm ports), or socket:, rfc2217:, "
             "mqtt:, replay:, stdin: and so on.",

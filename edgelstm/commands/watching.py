@@ -1,35 +1,67 @@
-"""The loop that `run` and `demo` share: readings of a device through a pipeline."""
+"""What the commands that watch share: opening an artifact, the loop, and what came of it."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgelstm.commands.console import quiet_runtime
+import click
+
+from edgelstm.calibration_file import calibration_path, with_calibration
+from edgelstm.commands.console import format_budget, quiet_runtime
 from edgelstm.errors import ConfigurationError
 from edgelstm.latency import LatencyHistogram
 from edgelstm.loading import load
 from edgelstm.manifest import Manifest
-from edgelstm.pipeline import Pipeline, Verdict
+from edgelstm.pipeline import Achieved, Pipeline, Verdict
 from edgelstm.reading import Reading
 from edgelstm.session import Session
+from edgelstm.sinks.log import format_duration
 
 if TYPE_CHECKING:
     from edgelstm_bridge.rate import RateMismatch
 
 
-def open_verified(artifact: Path, backend: str = "auto", delegate: str | None = None) -> Session:
+_TICK_S = 1.0
+_DAY_S = 86_400.0
+
+
+def open_verified(
+    artifact: Path,
+    backend: str = "auto",
+    delegate: str | None = None,
+    *,
+    calibration: bool = True,
+) -> Session:
     """Loads an artifact and makes sure that it computes here what it computed when made.
 
+    Args:
+        artifact: the file.
+        backend: the TFLite runtime.
+        delegate: what else is to compute, if anything.
+        calibration: whether a calibration that lies beside it is taken, and said so.
+
     Raises:
-        ArtifactError: it is no artifact, is damaged, or its golden vectors do not hold here.
+        ArtifactError: it is no artifact, is damaged, or its golden vectors do not hold here; or
+            the calibration beside it is damaged or another model's.
         MissingDependencyError: no backend is installed.
         BackendError: the backend cannot run the model.
     """
     with quiet_runtime():
-        return load(artifact, backend, delegate, verify=True)
+        session = load(artifact, backend, delegate, verify=True)
+    if calibration:
+        try:
+            calibrated = with_calibration(session.artifact, artifact)
+        except BaseException:
+            session.close()
+            raise
+        if calibrated is not session.artifact:
+            session.artifact = calibrated
+            click.echo(f"Using the calibration in {calibration_path(artifact)}.", err=True)
+    return session
 
 
 def in_model_order(
@@ -121,3 +153,74 @@ def watch(
         verdict = pipeline.update(reading)
         latency.add(time.perf_counter_ns() - start)
         yield verdict
+
+
+class SilenceClock:
+    """Lets time go on while nothing comes: readings are what else tells the time.
+
+    Args:
+        tick: takes how long nothing has come, in seconds, every second; in a thread of its own.
+    """
+
+    def __init__(self, tick: Callable[[float], None]) -> None:
+        self._tick = tick
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def start(self, seconds: float) -> None:
+        """Begins to tick, unless it does already.
+
+        Args:
+            seconds: how long nothing has come.
+        """
+        if self._thread is None:
+            self._end.clear()
+            began = time.monotonic() - seconds
+            self._thread = threading.Thread(target=self._run, args=(began,), daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it; afterwards no tick is under way. May be called without a start.
+
+        Raises:
+            Exception: what a tick raised.
+        """
+        if self._thread is None:
+            return
+        self._end.set()
+        self._thread.join()
+        self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _run(self, began: float) -> None:
+        try:
+            while True:
+                self._tick(time.monotonic() - began)
+                if self._end.wait(_TICK_S):
+                    return
+        except Exception as error:  # raised where readings are taken
+            self._error = error
+
+
+def format_achieved(achieved: Achieved, budget: float) -> str:
+    """A line that sets the alerts that there were beside the budget.
+
+    Args:
+        achieved: see `Pipeline.achieved`.
+        budget: false alarms per day.
+    """
+    time_scored = format_duration(achieved.days * _DAY_S)
+    granted = f"the budget is {format_budget(budget)}"
+    if not achieved.alerts or achieved.per_day is None:
+        return f"No alert in {time_scored} of scored readings; {granted}."
+    return (
+        f"{_count(achieved.alerts, 'alert')} in {time_scored} of scored readings "
+        f"({achieved.per_day:.2g} a day), true ones and false ones; {granted}."
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -8,7 +8,10 @@ from edgelstm.pipeline import Verdict
 
 
 class Sink(Protocol):
-    """Takes every verdict of a pipeline, in order."""
+    """Takes every verdict of a pipeline, in order.
+
+    What a silent sensor brings about comes as a verdict on a reading without values.
+    """
 
     def take(self, verdict: Verdict) -> bool:
         """Tells of the verdict, if it is news to this sink.

@@ -6,15 +6,27 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from edgelstm.alert import AlertChange, AlertKind
 from edgelstm.pipeline import Verdict
 
 
 class JsonlSink:
     """Appends a JSON object to a file when an alert opens or closes.
 
-    Each has `event` ("opened" or "closed"), `alert` (its number in this run), `time` (ISO 8601,
-    UTC), `score`, `threshold` and `peak_score`, and is on the disk before the next reading.
+    Each has
+
+    - `event`: "opened" or "closed";
+    - `kind`: "anomaly" or "sensor_fault";
+    - `alert`: its number among those of its kind;
+    - `time`: of the reading, ISO 8601, UTC;
+    - `score` and `threshold`: of the reading, and `peak_score`: of the alert; null for a fault;
+    - `channels`: names and shares of the score at its peak, largest first; of a fault those that
+      it is about;
+    - `reason`: of a fault "flat", "out of range", "wrong rate" or "missing"; else "";
+
+    and is on the disk before the next reading.
 
     Args:
         path: of the file; what is in it stays.
@@ -27,18 +39,11 @@ class JsonlSink:
         self._file = path.open("a", encoding="utf-8")
 
     def take(self, verdict: Verdict) -> bool:
-        """Appends an object, if an alert opened or closed at this reading."""
-        if verdict.event is None or verdict.alert is None:
+        """Appends an object for each alert that opened or closed at this reading."""
+        if not verdict.changes:
             return False
-        record = {
-            "event": verdict.event.value,
-            "alert": verdict.alert.number,
-            "time": datetime.fromtimestamp(verdict.reading.timestamp, UTC).isoformat(),
-            "score": verdict.score,
-            "threshold": verdict.threshold,
-            "peak_score": verdict.alert.peak_score,
-        }
-        self._file.write(json.dumps(record) + "\n")
+        for change in verdict.changes:
+            self._file.write(json.dumps(describe(change, verdict)) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         return True
@@ -46,3 +51,25 @@ class JsonlSink:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def describe(change: AlertChange, verdict: Verdict) -> dict[str, Any]:
+    """An alert that opened or closed as plain data; see `JsonlSink`.
+
+    Args:
+        change: of the alert.
+        verdict: on the reading at which it came.
+    """
+    alert = change.alert
+    judged = alert.kind is AlertKind.ANOMALY
+    return {
+        "event": change.event.value,
+        "kind": alert.kind.value,
+        "alert": alert.number,
+        "time": datetime.fromtimestamp(verdict.reading.timestamp, UTC).isoformat(),
+        "score": verdict.score if judged else None,
+        "threshold": verdict.threshold if judged else None,
+        "peak_score": alert.peak_score,
+        "channels": [{"name": name, "share": round(share, 4)} for name, share in alert.channels],
+        "reason": alert.reason,
+    }

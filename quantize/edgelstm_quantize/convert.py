@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,34 +10,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from edgelstm.artifact import Artifact
+from edgelstm.detectors import SCORERS, THRESHOLDS
 from edgelstm.errors import (
     CalibrationWarning,
     CannotStreamError,
     ConfigurationError,
     ConversionError,
-    ModelError,
+    RecordingError,
 )
-from edgelstm.manifest import Detection
 from edgelstm.recording import Recording
-from edgelstm.threshold import DEFAULT_FALSE_ALARMS_PER_DAY
 from edgelstm_quantize import coral, keras_files
 from edgelstm_quantize.calibration import Calibration
 from edgelstm_quantize.calibration_data import CalibrationInput, as_recordings, check_length
-from edgelstm_quantize.candidates import Candidate, Candidates, Target
+from edgelstm_quantize.candidates import Candidates, Target
 from edgelstm_quantize.choice import choose, choose_smallest
 from edgelstm_quantize.description import Purpose, describe_file
-from edgelstm_quantize.detection import MIN_RESIDUALS, calibrate_detection, scores
-from edgelstm_quantize.fidelity import relative_change
+from edgelstm_quantize.detection import NO_RANGES, Calibrated, Ranges, calibrate_detection
 from edgelstm_quantize.layer_graph import LayerGraph
 from edgelstm_quantize.memory import Memory
 from edgelstm_quantize.progress import Progress, silent
 from edgelstm_quantize.recipes import AUTO, DEFAULT_RECIPE, find_recipe
 from edgelstm_quantize.rim import channels_of
+from edgelstm_quantize.seen import like_the_training
 from edgelstm_quantize.streaming import as_stream
 from edgelstm_quantize.summary import (
     EdgeTpuSummary,
@@ -46,6 +43,7 @@ from edgelstm_quantize.summary import (
     Summary,
     Trial,
 )
+from edgelstm_quantize.tasks import Wish, decide
 from edgelstm_quantize.window_graph import as_window
 
 DEFAULT_RUNTIME = "ai-edge-litert"
@@ -72,6 +70,7 @@ class Conversion:
         calibration: what the calibration run saw.
         recordings: what it ran over.
         memory: how long the states of the model remember.
+        calibrated: what the detection came from; None when the artifact has none.
         trials: the recipes that were tried, the one taken last.
         float_bytes: size of the float model.
         drift: error of each held-out step, relative to the rms of the output, (steps,).
@@ -86,6 +85,7 @@ class Conversion:
     calibration: Calibration
     recordings: tuple[Recording, ...]
     memory: tuple[Memory, ...]
+    calibrated: Calibrated | None
     trials: tuple[Trial, ...]
     float_bytes: int
     drift: NDArray[np.float64]
@@ -122,6 +122,9 @@ class Conversion:
             edge_tpu=EdgeTpuSummary(done.mapped, done.operations, done.share, done.version)
             if done
             else None,
+            task=manifest.task,
+            horizon=manifest.horizon,
+            detection=self.calibrated.summary if self.calibrated else None,
             warnings=self.warnings,
             seconds=self.seconds,
         )
@@ -149,8 +152,13 @@ def convert(
     window: int | None = None,
     hop: int = 1,
     name: str | None = None,
+    task: str | None = None,
     horizon: int | None = None,
-    false_alarms_per_day: float = DEFAULT_FALSE_ALARMS_PER_DAY,
+    targets: Sequence[str] = (),
+    scorer: str = "ewma",
+    threshold: str = "adaptive-tail",
+    ranges: Ranges = NO_RANGES,
+    false_alarms_per_day: float | None = None,
     max_error: float | None = None,
     force_recipe: bool = False,
     allow_low_fidelity: bool = False,
@@ -174,10 +182,17 @@ def convert(
         window: readings in a window; by default the length of the model's input.
         hop: readings from one run of a window to the next.
         name: of the artifact; the model's by default.
-        horizon: steps ahead that the model forecasts its own channels; 0 when it forecasts
-            nothing. By default what `train` noted, else 1 when it has as many outputs as channels
-            and no softmax at its end.
-        false_alarms_per_day: the budget that the artifact's threshold keeps unless told otherwise.
+        task: "forecast", "reconstruction" (the outputs are the window that went in) or "none". By
+            default what `train` noted, else "forecast" for a model with as many outputs as
+            channels and no softmax at its end.
+        horizon: steps ahead that the model forecasts its channels, by default 1; 0 is "none".
+        targets: the channels that it forecasts, in the order of its outputs; by default all.
+        scorer: what turns residuals into scores: a name from `edgelstm.detectors.SCORERS`.
+        threshold: what judges them: a name from `edgelstm.detectors.THRESHOLDS`.
+        ranges: of some channels, by name, the lowest and the highest value that a sensor can give:
+            outside it has a fault.
+        false_alarms_per_day: the budget that the artifact's threshold keeps unless told otherwise;
+            by default `edgelstm.threshold.default_budget`.
         max_error: largest relative error to accept; by default 1 % for "auto", and for another
             recipe what only a failed conversion exceeds.
         force_recipe: quantise to int8 even where the states of the model decay too slowly for it.
@@ -202,12 +217,20 @@ def convert(
     if window is None and hop != 1:
         raise ConfigurationError("A stream runs at every reading; a hop goes with --mode window.")
     recordings, remarks = _recordings(calibration, graph, record)
-    if horizon is None:
-        horizon = record.horizon if record else _guess_horizon(graph, window)
-    if horizon not in (0, 1):
-        raise ModelError(f"The horizon is {horizon}; this version knows 1 (a forecast) and 0.")
     first = recordings[0]
-    purpose = Purpose(name or model.name, first.channels, first.sample_period, horizon, window, hop)
+    does = decide(graph, first.channels, window, record, Wish(task, horizon, targets))
+    _check_detection(scorer, threshold, ranges, first.channels)
+    purpose = Purpose(
+        name=name or model.name,
+        channels=first.channels,
+        categories=record.categories if record else (None,) * len(first.channels),
+        sample_period=first.sample_period,
+        task=does.name,
+        horizon=does.horizon,
+        targets=does.targets,
+        window=window,
+        hop=hop,
+    )
     candidates = Candidates(graph, recordings, purpose, target, on_progress)
     if name_of_recipe == AUTO:
         made, trials = choose_smallest(candidates, max_error=max_error)
@@ -219,14 +242,25 @@ def convert(
             force_recipe=force_recipe,
             allow_low_fidelity=allow_low_fidelity,
         )
-    artifact = made.artifact
-    if horizon:
-        artifact = _with_detection(candidates, made, record, false_alarms_per_day)
-        if artifact.manifest.detection is None:
-            remarks.append(
-                "The calibration is too short to set a threshold on, so the artifact has none; "
-                f"record at least {MIN_RESIDUALS + 1} readings."
+    artifact, calibrated = made.artifact, None
+    if does.name != "none":
+        out_of_fold = _out_of_fold(recordings, record)
+        try:
+            calibrated = calibrate_detection(
+                artifact.manifest,
+                recordings,
+                (made.outputs, candidates.reference),
+                out_of_fold=out_of_fold,
+                false_alarms_per_day=false_alarms_per_day,
+                scorer=scorer,
+                threshold=threshold,
+                ranges=ranges,
             )
+        except RecordingError as error:
+            remarks.append(f"The artifact has no threshold: {error}")
+        else:
+            remarks += calibrated.remarks
+            artifact = _with_detection(artifact, calibrated)
     compiled, compilation = None, None
     if target.edge_tpu:
         compiled, compilation = _compile(artifact, remarks, on_progress)
@@ -240,6 +274,7 @@ def convert(
         calibration=made.calibration,
         recordings=tuple(recordings),
         memory=tuple(candidates.memory()),
+        calibrated=calibrated,
         trials=tuple(trials),
         float_bytes=made.float_bytes,
         drift=made.errors,
@@ -296,74 +331,37 @@ def _recordings(
     data: CalibrationInput, graph: LayerGraph, record: keras_files.TrainingRecord | None
 ) -> tuple[list[Recording], list[str]]:
     if record:
-        if isinstance(data, Recording):
-            data = data.with_channels(record.channels)
-        elif isinstance(data, Sequence) and all(isinstance(part, Recording) for part in data):
-            data = [part.with_channels(record.channels) for part in data]
+        data = like_the_training(data, record)
     recordings = as_recordings(data, inputs={end.name: channels_of(end) for end in graph.inputs})
     return recordings, check_length(recordings)
 
 
-def _guess_horizon(graph: LayerGraph, window: int | None) -> int:
-    """1 for what looks like a forecast of its own channels: as many numbers out as in."""
-    if len(graph.outputs) > 1 or any(len(end.tensor.shape) == 2 for end in graph.inputs):
-        return 0
-    tensor = graph.outputs[0].tensor
-    last = next((call.operation for call in graph.calls if call.output is tensor), None)
-    chooses = getattr(last, "activation", None) is keras.activations.softmax
-    numbers = tensor.shape[-1] if window is None else math.prod(tensor.shape[1:])
-    return int(numbers == sum(map(channels_of, graph.inputs)) and not chooses)
-
-
-def _with_detection(
-    candidates: Candidates,
-    made: Candidate,
-    record: keras_files.TrainingRecord | None,
-    false_alarms_per_day: float,
-) -> Artifact:
-    """The artifact with its detection, where the recordings are long enough for one."""
-    detection, change = _detection(candidates, made, record, false_alarms_per_day)
-    manifest = made.artifact.manifest
-    fidelity = dataclasses.replace(manifest.fidelity, score_change=change)
-    manifest = dataclasses.replace(manifest, detection=detection, fidelity=fidelity)
-    return dataclasses.replace(made.artifact, manifest=manifest)
-
-
-def _detection(
-    candidates: Candidates,
-    made: Candidate,
-    record: keras_files.TrainingRecord | None,
-    false_alarms_per_day: float,
-) -> tuple[Detection | None, float | None]:
-    """Calibrates scorer and threshold on the residuals of the quantised model.
-
-    Residuals on data that the model was trained on are too small. Where they are known from
-    models that had not seen the data, those count, plus what quantisation adds to them.
-    """
-    recordings = candidates.recordings
-    values = np.concatenate([r.values for r in recordings])
-    if record and record.data_sha256 == keras_files.fingerprint(values):
-        kind = "out-of-fold"
-        float_residuals = record.residuals
-        lost = [r - o for r, o in zip(candidates.reference, made.outputs, strict=True)]
-        residuals = float_residuals + np.concatenate([_later(part) for part in lost])
-    else:
-        kind = "recording"
-        float_residuals, residuals = (
-            np.concatenate([r.values - _later(y) for r, y in zip(recordings, run, strict=True)])
-            for run in (candidates.reference, made.outputs)
+def _check_detection(scorer: str, threshold: str, ranges: Ranges, channels: Sequence[str]) -> None:
+    for what, name, known in (("scorer", scorer, SCORERS), ("threshold", threshold, THRESHOLDS)):
+        if name not in known:
+            raise ConfigurationError(f"No {what} is called {name!r}; try {', '.join(known)}.")
+    if unknown := [name for name in ranges if name not in channels]:
+        raise ConfigurationError(
+            f"A range is given for {unknown[0]!r}, which is none of the channels "
+            f"{', '.join(channels)}."
         )
-    if np.isfinite(residuals).all(axis=1).sum() < MIN_RESIDUALS:
-        return None, None
-    detection = calibrate_detection(residuals, values.std(axis=0), kind, false_alarms_per_day)
-    return detection, relative_change(
-        scores(residuals, detection), scores(float_residuals, detection)
-    )
 
 
-def _later(forecasts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Forecasts beside the readings that they are for: one row later."""
-    return np.concatenate([np.full((1, forecasts.shape[1]), np.nan), forecasts[:-1]])
+def _out_of_fold(
+    recordings: Sequence[Recording], record: keras_files.TrainingRecord | None
+) -> NDArray[np.float64] | None:
+    """The residuals of models that had not seen these readings, where there were such."""
+    values = np.concatenate([recording.values for recording in recordings])
+    if record is None or record.data_sha256 != keras_files.fingerprint(values):
+        return None
+    return record.residuals
+
+
+def _with_detection(artifact: Artifact, calibrated: Calibrated) -> Artifact:
+    manifest = artifact.manifest
+    fidelity = dataclasses.replace(manifest.fidelity, score_change=calibrated.score_change)
+    manifest = dataclasses.replace(manifest, detection=calibrated.detection, fidelity=fidelity)
+    return dataclasses.replace(artifact, manifest=manifest)
 
 
 def _compile(

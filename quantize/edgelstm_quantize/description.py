@@ -41,16 +41,22 @@ class Purpose:
     Attributes:
         name: of the artifact.
         channels: names of the channels of all inputs, in order.
+        categories: of each channel its texts, where it holds their numbers; else None.
         sample_period: seconds between readings.
-        horizon: steps ahead of a forecast of those channels; 0 for anything else.
+        task: see `Manifest.task`.
+        horizon: steps ahead of a forecast; 0 for anything else.
+        targets: the channels that a forecast is of, in order; empty for anything else.
         window: readings in a window; None for a stream.
         hop: readings from one run to the next.
     """
 
     name: str
     channels: tuple[str, ...]
+    categories: tuple[tuple[str, ...] | None, ...]
     sample_period: float
+    task: str
     horizon: int
+    targets: tuple[str, ...]
     window: int | None
     hop: int
 
@@ -77,6 +83,7 @@ def describe(
         recipe=recipe.name,
         inputs=inputs,
         outputs=outputs,
+        task=purpose.task,
         horizon=purpose.horizon,
         sample_period=purpose.sample_period,
         warm_up=_WARM_UP,
@@ -108,12 +115,17 @@ def describe_file(manifest: Manifest, flatbuffer: bytes) -> Manifest:
 def _inputs(
     specs: Sequence[TensorSpec], graph: LayerGraph, rim: Rim, purpose: Purpose, scaling: str
 ) -> tuple[Port, ...]:
-    names = list(purpose.channels)
+    left = list(zip(purpose.channels, purpose.categories, strict=True))
     ports = []
     for spec, end, scale in zip(specs, graph.inputs, rim.inputs, strict=True):
-        own = [names.pop(0) for _ in range(channels_of(end))]
-        clip = scale.clip if scaling == "session" else None
-        ports.append(Port(_channels(own, scale, _tokens(graph, end)), clip, scaling, spec))
+        own = [left.pop(0) for _ in range(channels_of(end))]
+        channels = tuple(
+            dataclasses.replace(channel, categories=texts)
+            for channel, (_, texts) in zip(
+                _channels([name for name, _ in own], scale, _tokens(graph, end)), own, strict=True
+            )
+        )
+        ports.append(Port(channels, scale.clip, scaling, spec))
     return tuple(ports)
 
 
@@ -123,19 +135,39 @@ def _outputs(
     ports = []
     for spec, end, scale in zip(specs, graph.outputs, rim.outputs, strict=True):
         count = int(np.prod(spec.shape[1:]))
-        label = "output" if len(specs) == 1 else end.name
-        names: Sequence[str] = [f"{label}_{i}" for i in range(count)] if count > 1 else [label]
-        if purpose.horizon:
-            names = purpose.channels
-            if len(specs) > 1 or count != len(names):
-                raise ModelError(
-                    f"The model has {count} outputs for {len(names)} channels, so it is no "
-                    "forecast of them; use --horizon 0 to convert it without anomaly detection."
-                )
+        if purpose.task == "forecast":
+            names = _forecast(purpose, count, len(specs))
+        elif purpose.task == "reconstruction":
+            names = _reconstructed(purpose, count, len(specs))
+        else:
+            label = "output" if len(specs) == 1 else end.name
+            names = [f"{label}_{i}" for i in range(count)] if count > 1 else [label]
         # The values of a window repeat the channels from step to step.
         wide = Scaling(np.resize(scale.mean, count), np.resize(scale.std, count))
         ports.append(Port(_channels(names, wide, None), None, scaling, spec))
     return tuple(ports)
+
+
+def _forecast(purpose: Purpose, count: int, outputs: int) -> Sequence[str]:
+    """The names of what a forecast is of: those of the channels."""
+    if outputs > 1 or count != len(purpose.targets):
+        raise ModelError(
+            f"The model has {count} outputs for {len(purpose.targets)} channels, so it is no "
+            "forecast of them; name those that it forecasts with --target, or use --horizon 0 to "
+            "convert it without anomaly detection."
+        )
+    return purpose.targets
+
+
+def _reconstructed(purpose: Purpose, count: int, outputs: int) -> Sequence[str]:
+    """Names for the values of a window, from the oldest reading to the last."""
+    window, channels = purpose.window or 0, purpose.channels
+    if outputs > 1 or count != window * len(channels):
+        raise ModelError(
+            f"The model has {count} outputs for a window of {window} readings of {len(channels)} "
+            "channels, so it does not reconstruct it; leave out --task reconstruction."
+        )
+    return [f"{name}[{age}]" for age in range(1 - window, 1) for name in channels]
 
 
 def _channels(names: Sequence[str], scale: Scaling, tokens: int | None) -> tuple[Channel, ...]:

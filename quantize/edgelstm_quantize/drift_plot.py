@@ -79,8 +79,8 @@ def plot_drift(errors: NDArray[np.float64]) -> DriftPlot:
     bounds = np.linspace(0, count, min(count, _BUCKETS) + 1).astype(int)
     parts = [errors[a:b] for a, b in itertools.pairwise(bounds)]
     means, tops = ([float(f(part)) for part in parts] for f in (np.mean, np.max))
-    y_values = _nice_ticks(100 * max(tops) or 1.0, 5)
-    x_values = [value for value in _nice_ticks(count, 7) if value <= count and value == int(value)]
+    y_values = nice_ticks(100 * max(tops) or 1.0, 5)
+    x_values = [value for value in nice_ticks(count, 7) if value <= count and value == int(value)]
 
     def x_of(step: float) -> float:
         return left + (right - left) * step / count
@@ -115,13 +115,13 @@ def plot_drift(errors: NDArray[np.float64]) -> DriftPlot:
         there,
         f"{there}{back}Z",
         tuple(Tick(round(x_of(value), 1), f"{value:,.0f}") for value in x_values),
-        tuple(Tick(round(y_of(v / 100), 1), f"{_short(v)}%") for v in y_values),
+        tuple(Tick(round(y_of(v / 100), 1), f"{short(v)}%") for v in y_values),
         tuple(tenths),
         int(np.diff(bounds).max()),
     )
 
 
-def _nice_ticks(highest: float, about: int) -> list[float]:
+def nice_ticks(highest: float, about: int) -> list[float]:
     """Round numbers from 0 to at least `highest`, some `about` of them."""
     raw = highest / about
     power = 10.0 ** math.floor(math.log10(raw))
@@ -129,5 +129,6 @@ def _nice_ticks(highest: float, about: int) -> list[float]:
     return [step * i for i in range(math.ceil(highest / step - 1e-9) + 1)]
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A number with three digits at most, for an axis."""
     return np.format_float_positional(value, precision=3, fractional=False, trim="-")

@@ -4,15 +4,51 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgelstm.errors import CalibrationWarning
 from edgelstm.manifest import Manifest
 from edgelstm.recording import Recording
-from edgelstm.threshold import DEFAULT_FALSE_ALARMS_PER_DAY
 from edgelstm_quantize.progress import Progress
 from edgelstm_quantize.summary import Summary
+from edgelstm_quantize.training_data import TrainingData, prepare
+
+# Up to these a step of training is so short that threads mostly wait for one another.
+_FEW_UNITS = 128
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Options of a training, as the command line has them: see `training.train`."""
+
+    model: str = "hybrid"
+    units: int = 32
+    layers: int = 1
+    horizon: int = 1
+    dropout: float = 0.0
+    window: int | None = None
+    iterations: int | None = None
+    warm_start: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TargetSummary:
+    """How well one channel is forecast.
+
+    Attributes:
+        name: of the channel.
+        std: its standard deviation, physical units.
+        rms: of its out-of-fold residuals, physical units.
+        ridge_rms: the same of the linear part alone.
+    """
+
+    name: str
+    std: float
+    rms: float
+    ridge_rms: float
 
 
 @dataclass(frozen=True)
@@ -23,26 +59,54 @@ class TrainingSummary:
     ridge_error: float
     error: float
     iterations: int
+    targets: tuple[TargetSummary, ...]
+    remarks: tuple[str, ...]
 
 
 def train_to_file(
-    recording: Recording,
+    data: Recording | Sequence[Recording] | TrainingData,
     output: Path,
+    options: TrainingOptions,
     *,
-    units: int,
-    seed: int,
+    report: Path | None = None,
     force: bool,
     on_progress: Progress,
 ) -> TrainingSummary:
-    """Trains a forecaster and writes it as a `.keras` file. Raises what `train` and `save` do."""
+    """Trains a model and writes it as a `.keras` file. Raises what `train` and `save` do.
+
+    Args:
+        data: see `training.train`.
+        output: the file to write.
+        options: of the training.
+        report: an HTML page to write, or None.
+        force: whether files are replaced.
+        on_progress: told what is going on.
+    """
     on_progress("loading TensorFlow", 0, 1)
+    import tensorflow as tf
+
+    if options.units <= _FEW_UNITS:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
     from edgelstm_quantize import keras_files
     from edgelstm_quantize.training import train
 
-    trained = train(recording, units=units, seed=seed, on_progress=on_progress)
+    if not isinstance(data, TrainingData):
+        data = prepare([data] if isinstance(data, Recording) else data)
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    trained = train(data, **given, on_progress=on_progress)
     keras_files.save(trained.model, trained.record, output, force=force)
+    if report:
+        from edgelstm_quantize.training_report import write_training_report
+
+        on_progress("writing the report", 0, 1)
+        write_training_report(trained, data, report, force=force)
     return TrainingSummary(
-        trained.model.count_params(), trained.ridge_error, trained.error, trained.iterations
+        trained.model.count_params(),
+        trained.ridge_error,
+        trained.error,
+        trained.iterations,
+        tuple(map(TargetSummary, data.targets, trained.std, trained.rms, trained.ridge_rms)),
+        trained.remarks,
     )
 
 
@@ -60,8 +124,13 @@ class QuantizeOptions:
     window: int | None = None
     hop: int = 1
     name: str | None = None
+    task: str | None = None
     horizon: int | None = None
-    false_alarms_per_day: float = DEFAULT_FALSE_ALARMS_PER_DAY
+    targets: tuple[str, ...] = ()
+    scorer: str = "ewma"
+    threshold: str = "adaptive-tail"
+    ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    false_alarms_per_day: float | None = None
     max_error: float | None = None
     force_recipe: bool = False
     allow_low_fidelity: bool = False

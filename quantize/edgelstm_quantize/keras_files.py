@@ -4,7 +4,7 @@ A `.keras` file is a ZIP archive, and Keras reads only the members it knows. So 
 carries its training record as further members, in the way an artifact carries its manifest:
 
 - `edgelstm/training.json`: see `TrainingRecord`,
-- `edgelstm/residuals.npy`: the out-of-fold residuals.
+- `edgelstm/residuals.npy`: the out-of-fold residuals; those of windows, which are many, in float32.
 """
 
 from __future__ import annotations
@@ -34,17 +34,29 @@ class TrainingRecord:
     """What a model was trained on.
 
     Attributes:
-        channels: names of the channels, which the model takes and forecasts, in order.
-        horizon: steps ahead of its forecast.
+        channels: names of the channels that the model takes, in order.
+        horizon: steps ahead of its forecast; 0 where it reconstructs windows.
         data_sha256: of the readings it was trained on, see `fingerprint`.
-        residuals: physical units, (readings, channels): each from a model that had not seen the
-            reading; NaN for the first readings, which have no past.
+        residuals: physical units, (readings, targets): each from a model that had not seen the
+            reading; NaN for the first readings of a stretch, which have no past, and where the
+            value was missing. Row t is the reading at t less its forecast, made at t - horizon. Of
+            a model that reconstructs, (readings, window x channels): row t is of the window that
+            ends at t.
+        targets: names of the channels that it forecasts, some or all of them, in order.
+        categories: of each channel its texts, where it is categorical and held text: code k stands
+            for text k; else None.
+        task: "forecast" or "reconstruction".
+        sample_period: seconds between the readings; None in a file of an earlier version.
     """
 
     channels: tuple[str, ...]
     horizon: int
     data_sha256: str
     residuals: NDArray[np.float64]
+    targets: tuple[str, ...]
+    categories: tuple[tuple[str, ...] | None, ...]
+    task: str
+    sample_period: float | None
 
 
 def fingerprint(values: NDArray[np.float64]) -> str:
@@ -65,12 +77,17 @@ def save(model: Any, record: TrainingRecord, path: Path, *, force: bool = False)
     text = json.dumps(
         {
             "channels": record.channels,
+            "targets": record.targets,
+            "categories": record.categories,
+            "task": record.task,
             "horizon": record.horizon,
+            "sample_period": record.sample_period,
             "data_sha256": record.data_sha256,
         }
     )
     buffer = io.BytesIO()
-    np.save(buffer, record.residuals)
+    many = record.task == "reconstruction"
+    np.save(buffer, record.residuals.astype(np.float32) if many else record.residuals)
     with atomic_path(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -134,6 +151,15 @@ def load(
     return model, _read_record(path) if archive else None
 
 
+def read_record(path: Path) -> TrainingRecord | None:
+    """The training record of a Keras model file, without loading Keras; None where it has none.
+
+    Raises:
+        ModelError: the file cannot be read or is no Keras model, or its record is damaged.
+    """
+    return _read_record(path) if check(path) else None
+
+
 def _read_record(path: Path) -> TrainingRecord | None:
     with zipfile.ZipFile(path) as archive:
         if _RECORD not in archive.namelist():
@@ -141,8 +167,18 @@ def _read_record(path: Path) -> TrainingRecord | None:
         try:
             data = json.loads(archive.read(_RECORD))
             residuals = np.load(io.BytesIO(archive.read(_RESIDUALS)), allow_pickle=False)
+            channels = tuple(data["channels"])
+            # An earlier version knew neither targets nor categories, and only forecasts.
+            texts = data.get("categories", [None] * len(channels))
             return TrainingRecord(
-                tuple(data["channels"]), data["horizon"], data["data_sha256"], residuals
+                channels=channels,
+                horizon=data["horizon"],
+                data_sha256=data["data_sha256"],
+                residuals=residuals.astype(np.float64),
+                targets=tuple(data.get("targets", channels)),
+                categories=tuple(None if t is None else tuple(t) for t in texts),
+                task=data.get("task", "forecast"),
+                sample_period=data.get("sample_period"),
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The training record in {path} is damaged ({error}).") from error

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 MIN_TRAINING_READINGS = 300  # three folds, each long enough to tell a forecast from luck
 
+
+def training_readings(horizon: int = 1, window: int | None = None) -> int:
+    """The least number of readings to train on.
+
+    Each third must hold what a forecast needs behind it, or several windows.
+    """
+    third = MIN_TRAINING_READINGS // 3
+    return 3 * max(third + horizon - 1, 3 * (window or 0))
+
+
 # Of calibration, over all recordings. With a fifth held out, 40 leave 32 steps for the ranges and
 # 8 to measure fidelity on; below that both are luck.
 MIN_STEPS = 40

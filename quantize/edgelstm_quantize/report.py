@@ -17,6 +17,7 @@ from edgelstm_quantize.calibration import Ranges
 from edgelstm_quantize.drawing import BOX_HEIGHT, BOX_WIDTH, draw
 from edgelstm_quantize.drift_plot import plot_drift
 from edgelstm_quantize.recipes import RECIPES
+from edgelstm_quantize.score_plot import plot_scores
 
 if TYPE_CHECKING:
     from edgelstm_quantize.convert import Conversion
@@ -53,14 +54,17 @@ def render_report(conversion: Conversion) -> str:
     tree = flatbuffer.read(conversion.artifact.flatbuffer)
     drawing = draw(conversion.graph)
     activations = list(_activations(tree, conversion.calibration.ranges))
+    calibrated = conversion.calibrated
     return (
-        _environment()
+        page_environment()
         .get_template("report.html")
         .render(
             manifest=manifest,
             recipe=recipe,
             recipes=RECIPES,
             summary=conversion.summary,
+            achieved=calibrated.summary if calibrated else None,
+            scores=plot_scores(calibrated.scores, calibrated.judged) if calibrated else None,
             compiled=conversion.compiled,
             compilation=conversion.compilation,
             sizes=_sizes(conversion),
@@ -81,7 +85,8 @@ def render_report(conversion: Conversion) -> str:
     )
 
 
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """Where the pages' templates and filters are."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("edgelstm_quantize"),
         autoescape=True,

@@ -60,17 +60,24 @@ def refuse_what_never_works(model: keras.Model) -> None:
     """Refuses what no mode converts.
 
     Raises:
-        ModelError: there is no recurrent layer, a layer masks, or one computes in half precision.
+        ModelError: no layer has a past, a layer masks, or one computes in half precision.
     """
     operations = list(all_operations(model))
-    if not any(isinstance(op, (layers.RNN, layers.Bidirectional)) for op in operations):
+    if not any(map(_has_past, operations)):
         raise ModelError(
-            f"The model {model.name!r} has no recurrent layer (LSTM, GRU, SimpleRNN, RNN); "
-            "edgelstm converts recurrent models."
+            f"The model {model.name!r} has no recurrent layer (LSTM, GRU, SimpleRNN, RNN) "
+            "and no causal convolution; edgelstm converts models with a past."
         )
     for operation in operations:
         if reason := _why_never(operation):
             raise ModelError(_blame(operation, "cannot be converted", reason))
+
+
+def _has_past(operation: Any) -> bool:
+    """Whether an operation makes more of a sequence than of its steps one by one."""
+    if isinstance(operation, layers.Conv1D):
+        return operation.padding == "causal" and operation.kernel_size[0] > 1
+    return isinstance(operation, (layers.RNN, layers.Bidirectional))
 
 
 def _why_never(operation: Any) -> str | None:
@@ -199,7 +206,7 @@ def zero_start(layer: Any) -> bool:
 def channels_taken(call: Call) -> slice | None:
     """The channels that `x[:, :, a:b]` or `x[..., a:b]` takes; None when it takes anything else."""
     key = call.args[1] if len(call.args) > 1 else call.kwargs.get("key")
-    if not isinstance(key, tuple) or not isinstance(key[-1], slice):
+    if not isinstance(key, (tuple, list)) or not isinstance(key[-1], slice):
         return None
     whole = all(part in (slice(None), Ellipsis) for part in key[:-1])
     last = Ellipsis in key or len(key) == len(call.inputs[0].shape)

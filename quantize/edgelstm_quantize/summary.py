@@ -63,6 +63,49 @@ class EdgeTpuSummary:
 
 
 @dataclass(frozen=True)
+class ResidualSummary:
+    """The residuals of one channel; of a window, over all its readings.
+
+    Attributes:
+        name: of the channel.
+        rms: of the quantised model's residuals, physical units.
+        float_rms: of the Keras model's.
+        scale: the residual that counts as one, see `Detection.residual_scale`.
+    """
+
+    name: str
+    rms: float
+    float_rms: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class DetectionSummary:
+    """What the detection was calibrated to: see `edgelstm.manifest.Detection`.
+
+    Attributes:
+        residuals: where they come from.
+        readings: how many are behind the figures.
+        channels: their size, of each channel.
+        tail_start: the 98 % quantile of the scores.
+        tail_scale: their mean excess over it.
+        false_alarms_per_day: the budget.
+        alerts: how many the threshold would have opened over the calibration recording itself;
+            None where it cannot keep the budget.
+        days: how long the scored readings of that took; likewise.
+    """
+
+    residuals: str
+    readings: int
+    channels: tuple[ResidualSummary, ...]
+    tail_start: float
+    tail_scale: float
+    false_alarms_per_day: float
+    alerts: int | None
+    days: float | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a conversion gave.
 
@@ -80,6 +123,9 @@ class Summary:
         memory: of the states that decay by themselves.
         trials: recipes that were tried; the one taken has no remark.
         edge_tpu: None without its compiler.
+        task: what the outputs are: see `Manifest.task`.
+        horizon: steps ahead of a forecast; 0 for anything else.
+        detection: None when the artifact has none.
         warnings: sentences for the user.
         seconds: that the conversion took, without loading TensorFlow.
     """
@@ -97,6 +143,9 @@ class Summary:
     memory: tuple[MemorySummary, ...]
     trials: tuple[Trial, ...]
     edge_tpu: EdgeTpuSummary | None
+    task: str
+    horizon: int
+    detection: DetectionSummary | None
     warnings: tuple[str, ...]
     seconds: float
 

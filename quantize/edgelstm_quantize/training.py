@@ -1,268 +1,361 @@
-"""Trains the default forecaster: ridge autoregression plus an LSTM, as one Keras model.
+"""Trains a model on recordings of normal operation; the default is a hybrid forecaster.
 
-The forecast of the next reading is
+A hybrid's forecast of the reading `horizon` steps later is
 
-    CausalConv1D(channels, taps)(z) + Dense(channels)(LSTM(units)(z)),
+    CausalConv1D(targets, taps)(z) + Dense(targets)(LSTM(units)(z)),
 
 with `z` the normalised readings, clipped at 8 standard deviations. The convolution is solved by
 ridge regression and frozen. The dense layer starts near zero, so training starts at the ridge
 solution, and early stopping never leaves it for something worse: on short recordings a linear
 model is hard to beat, on longer ones the LSTM adds what is not linear.
 
-Each reading of the recording is also predicted by a model that has not seen it (three contiguous
-folds). These out-of-fold residuals are what a threshold can be set on; the residuals of the final
-model on its own training data are too small.
+Each reading is also predicted by a model that has not seen it (three contiguous folds). These
+out-of-fold residuals are what a threshold can be set on; the residuals of the final model on its
+own training data are too small.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Protocol
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
+from edgelstm.errors import ConfigurationError, ModelError, RecordingError
 from edgelstm.recording import Recording
-from edgelstm_quantize.forward import forward, open_signature
+from edgelstm_quantize import keras_files
+from edgelstm_quantize.encoding import fit_encoding
+from edgelstm_quantize.fitting import Fit, Fitter
+from edgelstm_quantize.forecasters import (
+    WINDOW,
+    Architecture,
+    build_model,
+    build_network,
+    start_weights,
+)
+from edgelstm_quantize.forecasting import Forecasting
 from edgelstm_quantize.keras_files import TrainingRecord, fingerprint
-from edgelstm_quantize.limits import MIN_TRAINING_READINGS
+from edgelstm_quantize.limits import training_readings
 from edgelstm_quantize.progress import Progress, silent
+from edgelstm_quantize.reconstruction import Reconstruction
+from edgelstm_quantize.sequences import Batch, blocks, outside
+from edgelstm_quantize.training_data import TrainingData, prepare
 
-CLIP = 8.0
-TAPS = 5
 _FOLDS = 3
-_CROP = 64  # steps of a training sequence
-_SETTLING = 8  # its first steps, left out of the loss
-_BATCH = 8
-_ITERATIONS = 300
-_EVERY = 10  # iterations between two looks at the held-out block
-_NOISE = 0.3  # on the input, as a share of what the linear part cannot forecast
+_ITERATIONS = 1200
+_PATIENCE = 200
+
+Curve = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained forecaster.
+    """A trained model.
 
     Attributes:
         model: takes and gives physical units, (batch, time, channels).
         record: what `quantize` needs to know about the training.
-        ridge_error: out-of-fold rms error of the linear part alone, normalised.
+        kind: of the model, one of `forecasters.KINDS`.
+        ridge_error: out-of-fold rms error of the linear part alone, normalised; for an
+            autoencoder that of a linear reconstruction (`Reconstruction.solve`).
         error: the same of the whole model.
-        iterations: of the final fit; few mean that the LSTM found little to add.
+        iterations: of the final fit; few mean that the network found little to add.
+        curves: for each fold (iteration, held-out rms error, normalised); empty for a ridge.
+        best: of each fold the iteration that was taken.
+        std: of each target, physical units, (targets,).
+        rms: of the out-of-fold residuals of each target, physical units, (targets,).
+        ridge_rms: the same of the linear part alone.
+        remarks: sentences for people.
     """
 
     model: keras.Model
     record: TrainingRecord
+    kind: str
     ridge_error: float
     error: float
     iterations: int
+    curves: tuple[Curve, ...]
+    best: tuple[int, ...]
+    std: tuple[float, ...]
+    rms: tuple[float, ...]
+    ridge_rms: tuple[float, ...]
+    remarks: tuple[str, ...]
 
 
 def train(
-    recording: Recording,
+    data: Recording | Sequence[Recording] | TrainingData,
     *,
+    model: str = "hybrid",
     units: int = 32,
+    layers: int = 1,
+    horizon: int = 1,
+    dropout: float = 0.0,
+    window: int | None = None,
     seed: int = 0,
+    warm_start: str | Path | keras.Model | None = None,
+    targets: Sequence[str] | None = None,
+    categorical: Sequence[str] = (),
+    iterations: int | None = None,
+    patience: int | None = None,
     on_progress: Progress = silent,
 ) -> Trained:
-    """Trains a forecaster of the next reading on a recording of normal operation.
+    """Trains a model on recordings of normal operation.
 
     Args:
-        recording: at least 300 readings, evenly sampled.
-        units: of the LSTM.
+        data: at least 300 readings, evenly sampled: one recording, several of the same channels,
+            or what `training_data.prepare` made of them.
+        model: "hybrid", "ridge" (its linear part alone), "lstm", "gru" or "autoencoder".
+        units: of each recurrent layer.
+        layers: recurrent layers on top of one another.
+        horizon: steps ahead of the forecast.
+        dropout: share of the outputs of the recurrent layers left out at each step of training.
+        window: readings that an autoencoder reconstructs, 32 by default.
         seed: the same seed gives the same model on the same machine.
+        warm_start: a model of the same make, or its file. The recurrent and dense layers start
+            from its weights where their shapes fit; scaling and linear part are new.
+        targets: names of the channels to forecast; by default all but the categorical ones.
+        categorical: names of channels that hold codes. The model sees them one-hot.
+        iterations: of a fit at most.
+        patience: iterations without progress on the held-out readings after which a fit stops.
         on_progress: told what is going on.
 
     Raises:
-        RecordingError: the recording is too short.
+        RecordingError: the recordings are too short, do not fit each other or never change, or a
+            channel is not there.
+        ConfigurationError: an option makes no sense.
+        ModelError: the model to start from cannot be read, or is of another make.
     """
-    recording.need(MIN_TRAINING_READINGS, "training")
-    mean = recording.values.mean(axis=0)
-    std = recording.values.std(axis=0)
-    std[std <= 1e-9 * np.maximum(1, np.abs(mean))] = 1.0  # a constant channel
-    z = (recording.values - mean) / std
-    n, channels = z.shape
+    if model == "autoencoder" and window is None:
+        window = WINDOW
+    architecture = Architecture(model, units, layers, dropout, window)
+    _check_options(architecture, horizon, iterations, patience, warm=warm_start is not None)
+    ready = _ready(data, targets, categorical, architecture, horizon)
     keras.utils.set_random_seed(seed)
-    core = _build(channels, units)
-    start = core.get_weights()
-    surprise = _apply_ridge(z, _ridge(z, np.ones(n, bool)))[TAPS:] - z[TAPS:]
-    noise = _NOISE * np.sqrt(np.mean(surprise**2, axis=0))
-    trainer = _Trainer(core, np.clip(z, -CLIP, CLIP), z, noise)
-
-    def fit(
-        name: str, seen: NDArray[np.bool_], iterations: int, held_out: slice | None
-    ) -> tuple[int, NDArray[np.float64]]:
-        core.set_weights(start)
-        core.get_layer("linear").set_weights([_ridge(z, seen)])
-        rng = np.random.default_rng(seed)
-        return trainer.fit(
-            rng, seen, iterations, held_out, lambda i: on_progress(name, i, iterations)
-        )
-
-    forecast = np.full_like(z, np.nan)
-    linear = np.full_like(z, np.nan)
-    best = []
-    edges = np.linspace(0, n, _FOLDS + 1).astype(int)
-    for k, (a, b) in enumerate(itertools.pairwise(edges)):
-        seen = np.ones(n, bool)
-        seen[a:b] = False
-        linear[a:b] = _apply_ridge(z, _ridge(z, seen))[a:b]
-        iterations, predicted = fit(f"fold {k + 1} of {_FOLDS}", seen, _ITERATIONS, slice(a, b))
-        forecast[a:b] = predicted[a:b]
-        best.append(iterations)
-    iterations = round(float(np.mean(best)))
-    fit("final model", np.ones(n, bool), iterations, None)
-
-    model = _build(channels, units, mean, std)
-    model.set_weights(core.get_weights())
-    forecast[:_SETTLING] = np.nan
-    residuals = (z - forecast) * std
-    record = TrainingRecord(recording.channels, 1, fingerprint(recording.values), residuals)
-    return Trained(
-        model,
-        record,
-        ridge_error=_rms((z - linear)[_SETTLING:]),
-        error=_rms((z - forecast)[_SETTLING:]),
-        iterations=iterations,
+    limits = (
+        _ITERATIONS if iterations is None else iterations,
+        _PATIENCE if patience is None else patience,
     )
+    return _Job(ready, architecture, horizon, seed, limits, on_progress).run(warm_start)
 
 
-def _build(
-    channels: int,
-    units: int,
-    mean: NDArray[np.float64] | None = None,
-    std: NDArray[np.float64] | None = None,
-) -> keras.Model:
-    """The forecaster, on normalised readings or (given mean and std) on physical ones."""
-    x = keras.Input((None, channels), name="readings")
-    z = x
-    if mean is not None and std is not None:
-        scaling = {"axis": -1, "mean": mean.tolist(), "variance": (std**2).tolist()}
-        z = keras.layers.Normalization(**scaling, name="normalise")(z)
-        z = keras.ops.clip(z, -CLIP, CLIP)
-    h = keras.layers.LSTM(units, return_sequences=True, name="lstm")(z)
-    near_zero = keras.initializers.RandomNormal(stddev=1e-3)
-    y = keras.layers.Dense(channels, kernel_initializer=near_zero, name="correction")(h)
-    conv = keras.layers.Conv1D(
-        channels, TAPS, padding="causal", use_bias=False, trainable=False, name="linear"
-    )
-    y = keras.layers.Add(name="sum")([conv(z), y])
-    if mean is not None and std is not None:
-        y = keras.layers.Normalization(**scaling, invert=True, name="forecast")(y)
-    return keras.Model(x, y, name="forecaster")
+class _Task(Protocol):
+    """What a network is fitted to and judged by; `linear` is what it is compared with."""
+
+    def solve(self, seen: NDArray[np.bool_]) -> NDArray[np.float64]: ...
+
+    def draw(
+        self, linear: NDArray[np.float64], seen: NDArray[np.bool_], rng: np.random.Generator
+    ) -> Callable[[], Batch]: ...
+
+    def held_out(self, linear: NDArray[np.float64], block: tuple[int, int]) -> Batch: ...
+
+    def residuals(
+        self, network: keras.Model | None, linear: NDArray[np.float64], block: tuple[int, int]
+    ) -> NDArray[np.float64]: ...
 
 
-def _windows(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The last `TAPS` readings before each reading from `TAPS` on, (n - TAPS, TAPS * channels)."""
-    clipped = np.clip(z, -CLIP, CLIP)
-    n = len(z)
-    return np.concatenate([clipped[i : n - TAPS + i] for i in range(TAPS)], axis=1)
-
-
-def _ridge(z: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Ridge autoregression as a convolution kernel, (TAPS, channels, channels).
-
-    Uses the readings whose own past was seen as well.
-    """
-    n, channels = z.shape
-    usable = np.all([seen[i : n - TAPS + i] for i in range(TAPS + 1)], axis=0)
-    a, b = _windows(z)[usable], z[TAPS:][usable]
-    penalty = 0.5 * TAPS * channels
-    solution = np.linalg.solve(a.T @ a + penalty * np.eye(a.shape[1]), a.T @ b)
-    kernel: NDArray[np.float64] = solution.reshape(TAPS, channels, channels)
-    return kernel
-
-
-def _apply_ridge(z: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ridge forecast for each reading; NaN for the first `TAPS`."""
-    nothing = np.full((TAPS, z.shape[1]), np.nan)
-    return np.concatenate([nothing, _windows(z) @ kernel.reshape(-1, z.shape[1])])
-
-
-def _rms(x: NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.nanmean(x**2)))
-
-
-class _Trainer:
-    """Fits the same model again and again; its training step is compiled once."""
+class _Job:
+    """One training: the folds, and then the final fit on everything."""
 
     def __init__(
         self,
-        model: keras.Model,
-        inputs: NDArray[np.float64],
-        targets: NDArray[np.float64],
-        noise: NDArray[np.float64],
+        data: TrainingData,
+        architecture: Architecture,
+        horizon: int,
+        seed: int,
+        limits: tuple[int, int],
+        on_progress: Progress,
     ) -> None:
-        self._model = model
-        self._inputs = inputs.astype(np.float32)
-        self._targets = targets.astype(np.float32)
-        self._noise = noise
-        self._optimizer = keras.optimizers.Adam(1e-3, clipnorm=1.0)
-        self._optimizer.build(model.trainable_variables)
-        self._fresh = [v.numpy() for v in self._optimizer.variables]
-        self._crop = min(_CROP, len(inputs) // (2 * _FOLDS))
-        crops = open_signature(_BATCH, inputs.shape[1])
-        self._step = tf.function(self._train_step, input_signature=[crops, crops])
-        self._forward = forward(model)
+        self._data, self._architecture, self._horizon = data, architecture, horizon
+        self._seed, self._limits, self._on_progress = seed, limits, on_progress
+        self._encoding = fit_encoding(data)
+        self._columns = [data.channels.index(name) for name in data.targets]
+        self._folds = blocks(len(data), _FOLDS)
+        self._task: _Task = (
+            Forecasting(data, self._encoding, horizon, self._folds)
+            if architecture.window is None
+            else Reconstruction(
+                data, self._encoding, architecture.window, architecture.units, self._folds
+            )
+        )
 
-    def _train_step(self, x: Any, y: Any) -> None:
-        with tf.GradientTape() as tape:
-            error = (self._model(x, training=True) - y)[:, _SETTLING:]
-            loss = tf.reduce_mean(tf.square(error))
-        variables = self._model.trainable_variables
-        self._optimizer.apply(tape.gradient(loss, variables), variables)
+    def run(self, warm_start: str | Path | keras.Model | None) -> Trained:
+        """Trains. Raises what `start_weights` and `keras_files.load` do."""
+        everything = np.ones(len(self._data), bool)
+        fitter = self._fitter(warm_start)
+        network = fitter.network if fitter else None
+        fits, best, found, floor = [], [], [], []
+        for k, block in enumerate(self._folds):
+            seen = outside(block, len(self._data))
+            ridge, linear = self._solve(seen)
+            if fitter:
+                name = f"fold {k + 1} of {_FOLDS}"
+                fits.append(self._fit(fitter, name, linear, seen, self._limits, block))
+                best.append(fits[-1].iterations)
+            found.append(self._task.residuals(network, linear, block))
+            floor.append(self._task.residuals(None, ridge, block))
+            if best and self._architecture.linear and _rms(found[-1]) > _rms(floor[-1]):
+                # Over so long a run the states went astray: the linear part alone is better.
+                best[-1], found[-1] = 0, floor[-1]
+        iterations = round(float(np.mean(best))) if best else 0
+        _, linear = self._solve(everything)
+        if fitter:
+            self._fit(fitter, "final model", linear, everything, (iterations, iterations), None)
+        z, ridge_z = np.concatenate(found), np.concatenate(floor)
+        std = self._encoding.std[self._columns]
+        return Trained(
+            model=build_model(
+                self._architecture,
+                self._encoding,
+                self._columns,
+                network=network,
+                kernel=linear if self._architecture.linear else None,
+            ),
+            record=self._record(z),
+            kind=self._architecture.kind,
+            ridge_error=_rms(ridge_z),
+            error=_rms(z),
+            iterations=iterations,
+            curves=tuple(fit.curve for fit in fits),
+            best=tuple(best),
+            std=tuple(std.tolist()),
+            rms=tuple((_rms_of_each(z, len(std)) * std).tolist()),
+            ridge_rms=tuple((_rms_of_each(ridge_z, len(std)) * std).tolist()),
+            remarks=self._data.remarks,
+        )
 
-    def fit(
+    def _fitter(self, warm_start: str | Path | keras.Model | None) -> Fitter | None:
+        """What fits the network, where there is one to fit."""
+        architecture, width = self._architecture, self._encoding.width
+        network = build_network(architecture, width, len(self._columns))
+        if network is None:
+            return None
+        start = network.get_weights()
+        if warm_start is not None:
+            start = start_weights(network, architecture, *_open(warm_start))
+        return Fitter(network, start)
+
+    def _solve(self, seen: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The linear part to compare with, and the one that the model has (zeros if none)."""
+        ridge = self._task.solve(seen)
+        return ridge, ridge if self._architecture.linear else np.zeros_like(ridge)
+
+    def _fit(
         self,
-        rng: np.random.Generator,
+        fitter: Fitter,
+        name: str,
+        linear: NDArray[np.float64],
         seen: NDArray[np.bool_],
-        iterations: int,
-        held_out: slice | None,
-        report: Callable[[int], None],
-    ) -> tuple[int, NDArray[np.float64]]:
-        """Trains on crops of what may be seen; stops early at the best error on `held_out`.
+        limits: tuple[int, int],
+        block: tuple[int, int] | None,
+    ) -> Fit:
+        iterations, patience = limits
+        return fitter.fit(
+            self._task.draw(linear, seen, np.random.default_rng(self._seed)),
+            self._task.held_out(linear, block) if block else None,
+            iterations,
+            patience,
+            lambda i: self._on_progress(name, i, iterations),
+        )
 
-        Returns:
-            The best number of iterations (0 is the linear model alone), and the forecast for
-            every reading at that point.
-        """
-        for variable, value in zip(self._optimizer.variables, self._fresh, strict=True):
-            variable.assign(value)
-        best = (0, self._forecast())
-        best_error = self._error(best[1], held_out)
-        for i, (x, y) in enumerate(self._batches(rng, seen, iterations), start=1):
-            self._step(x, y)
-            if held_out is not None and i % _EVERY == 0:
-                forecast = self._forecast()
-                error = self._error(forecast, held_out)
-                if error < best_error:
-                    best, best_error = (i, forecast), error
-            report(i)
-        return best
+    def _record(self, residuals: NDArray[np.float64]) -> TrainingRecord:
+        data, window = self._data, self._architecture.window
+        std = np.tile(self._encoding.std[self._columns], window or 1)
+        return TrainingRecord(
+            channels=data.channels,
+            horizon=0 if window else self._horizon,
+            data_sha256=fingerprint(data.values),
+            residuals=residuals * std,
+            targets=data.targets,
+            categories=tuple(data.texts.get(name) for name in data.channels),
+            task="reconstruction" if window else "forecast",
+            sample_period=data.sample_period,
+        )
 
-    def _batches(
-        self, rng: np.random.Generator, seen: NDArray[np.bool_], count: int
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        crop = self._crop
-        whole = np.lib.stride_tricks.sliding_window_view(seen, crop + 1).all(axis=1)
-        starts = np.flatnonzero(whole)
-        for _ in range(count):
-            rows = rng.choice(starts, _BATCH)[:, None] + np.arange(crop)
-            x = self._inputs[rows]
-            noisy = x + rng.normal(0, 1, x.shape) * self._noise
-            yield noisy.astype(np.float32), self._targets[rows + 1]
 
-    def _forecast(self) -> NDArray[np.float64]:
-        """The forecast for each reading, made at the reading before; NaN for the first."""
-        y = self._forward(self._inputs)
-        return np.concatenate([np.full((1, y.shape[1]), np.nan), y[:-1]])
+def _check_options(
+    architecture: Architecture,
+    horizon: int,
+    iterations: int | None,
+    patience: int | None,
+    *,
+    warm: bool,
+) -> None:
+    if horizon < 1:
+        raise ConfigurationError(f"A horizon of {horizon} forecasts nothing; give at least 1.")
+    if (iterations is not None and iterations < 0) or (patience is not None and patience < 1):
+        raise ConfigurationError(
+            "A fit cannot take fewer than no iterations, or have a patience below 1; give more, or "
+            "leave both out."
+        )
+    if architecture.window is not None and horizon != 1:
+        raise ConfigurationError(
+            "An autoencoder forecasts nothing, so it has no horizon; leave it out, or train a "
+            "forecaster."
+        )
+    if warm and architecture.kind == "ridge":
+        raise ConfigurationError(
+            "A ridge is solved, not trained, so it starts from nothing; leave out the warm start."
+        )
 
-    def _error(self, forecast: NDArray[np.float64], held_out: slice | None) -> float:
-        if held_out is None:
-            return 0.0
-        error = forecast[held_out] - self._targets[held_out]
-        return float(np.mean(error[_SETTLING:] ** 2))
+
+def _ready(
+    data: Recording | Sequence[Recording] | TrainingData,
+    targets: Sequence[str] | None,
+    categorical: Sequence[str],
+    architecture: Architecture,
+    horizon: int,
+) -> TrainingData:
+    """The data as the fits take it, checked."""
+    if not isinstance(data, TrainingData):
+        recordings = [data] if isinstance(data, Recording) else data
+        data = prepare(recordings, targets=targets, categorical=categorical)
+    elif targets is not None or categorical:
+        raise ConfigurationError(
+            "The data are prepared already; name targets and categorical channels there."
+        )
+    for name in data.targets:
+        if name not in data.channels or name in data.categories:
+            raise RecordingError(
+                f"The target {name!r} is no channel of numbers; those are "
+                f"{', '.join(c for c in data.channels if c not in data.categories)}."
+            )
+    if architecture.window is not None and data.targets != data.channels:
+        raise ConfigurationError(
+            "An autoencoder reconstructs every channel, so it has no targets and no categorical "
+            "channels; leave them out with --columns, or train a forecaster."
+        )
+    need = training_readings(horizon, architecture.window)
+    if len(data) < need:
+        what = f"training with windows of {architecture.window} readings"
+        if architecture.window is None:
+            what = f"training a forecast {horizon} ahead" if horizon > 1 else "training"
+        raise RecordingError(
+            f"The recording has {len(data)} rows here; {what} needs at least {need}."
+        )
+    return data
+
+
+def _open(source: str | Path | keras.Model) -> tuple[keras.Model, str]:
+    """A model to start from, and what to call it."""
+    if isinstance(source, (str, Path)):
+        return keras_files.load(Path(source))[0], str(source)
+    if not isinstance(source, keras.Model):
+        raise ModelError(f"The warm start is a {type(source).__name__}, not a Keras model.")
+    return source, f"The model {source.name!r}"
+
+
+def _rms(residuals: NDArray[np.float64]) -> float:
+    return float(_rms_of_each(residuals, 1)[0])
+
+
+def _rms_of_each(residuals: NDArray[np.float64], targets: int) -> NDArray[np.float64]:
+    """Of each target, (targets,), from (readings, [window x] targets); NaN counts as missing."""
+    rows = residuals.reshape(-1, targets)
+    known = np.maximum(np.isfinite(rows).sum(axis=0), 1)
+    rms: NDArray[np.float64] = np.sqrt(np.nansum(rows**2, axis=0) / known)
+    return rms

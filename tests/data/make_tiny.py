@@ -6,7 +6,9 @@ schema: python tests/data/make_tiny.py [FOLDER]
 - `tiny` (int8) and `tiny_float32` forecast two sines by one and the same LSTM;
 - `tiny_float` (int8-float, scaling in the graph) forecasts them by a wider one, whose products are
   large enough to be done in int8;
+- `tiny_ahead` forecasts the second of them three readings ahead;
 - `tiny_window` forecasts them from windows of eight readings, at every third one;
+- `tiny_again` gives windows of eight readings back, at every second one;
 - `tiny_ports` has two inputs and two outputs;
 - `tiny_tokens` reads tokens.
 """
@@ -31,6 +33,7 @@ from edgelstm_quantize import quantize
 
 HERE = Path(__file__).parent
 SCALING = {"axis": -1, "mean": [20.0, -5.0], "variance": [4.5, 0.5]}
+WEEKLY = {"false_alarms_per_day": 1 / 7}
 layers = keras.layers
 
 
@@ -68,6 +71,32 @@ def window_forecaster(recording: Recording) -> keras.Model:
     model.compile(keras.optimizers.Adam(0.02), "mse")
     windows = cut(recording.values[:800].astype(np.float32), 9, 1)
     model.fit(windows[:, :-1], windows[:, -1], epochs=40, verbose=0)
+    return model
+
+
+def far_forecaster(recording: Recording) -> keras.Model:
+    """The second sine three readings ahead."""
+    x = keras.Input((None, 2))
+    z = layers.Normalization(**SCALING)(x)
+    y = layers.Dense(1)(layers.LSTM(8, return_sequences=True)(z))
+    invert = layers.Normalization(axis=-1, mean=[-5.0], variance=[0.5], invert=True)
+    model = keras.Model(x, invert(y), name="tiny_ahead")
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    windows = cut(recording.values[:800].astype(np.float32), 103, 50)
+    model.fit(windows[:, :-3], windows[:, 3:, 1:], epochs=150, verbose=0)
+    return model
+
+
+def autoencoder(recording: Recording) -> keras.Model:
+    """A window of eight readings through four numbers."""
+    x = keras.Input((8, 2))
+    z = layers.Normalization(**SCALING)(x)
+    h = layers.RepeatVector(8)(layers.LSTM(4)(z))
+    y = layers.Dense(2)(layers.LSTM(4, return_sequences=True)(h))
+    model = keras.Model(x, layers.Normalization(**SCALING, invert=True)(y), name="tiny_again")
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    windows = cut(recording.values[:800].astype(np.float32), 8, 1)
+    model.fit(windows, windows, epochs=40, verbose=0)
     return model
 
 
@@ -118,17 +147,30 @@ def make_forecasters() -> dict[str, Artifact]:
     recording = sines(900)
     model, wide = forecaster(recording, 8), forecaster(recording, 32)
     return {
-        "tiny": quantize(model, recording, recipe="int8"),
-        "tiny_float32": quantize(model, recording, recipe="float32"),
-        "tiny_float": quantize(wide, recording, recipe="int8-float", name="tiny_float"),
+        "tiny": quantize(model, recording, recipe="int8", **WEEKLY),
+        "tiny_float32": quantize(model, recording, recipe="float32", **WEEKLY),
+        "tiny_float": quantize(wide, recording, recipe="int8-float", name="tiny_float", **WEEKLY),
     }
 
 
 def make_window() -> dict[str, Artifact]:
     recording = sines(900)
     model = window_forecaster(recording)
-    options = {"recipe": "int8", "mode": "window", "window": 8, "hop": 3}
-    return {"tiny_window": quantize(model, recording, **options)}
+    options: dict[str, Any] = {"recipe": "int8", "mode": "window", "window": 8, "hop": 3}
+    return {"tiny_window": quantize(model, recording, **options, **WEEKLY)}
+
+
+def make_ahead() -> dict[str, Artifact]:
+    recording = sines(900)
+    options: dict[str, Any] = {"recipe": "int8", "horizon": 3, "targets": ["level"]}
+    return {"tiny_ahead": quantize(far_forecaster(recording), recording, **options, **WEEKLY)}
+
+
+def make_again() -> dict[str, Artifact]:
+    recording = sines(900)
+    options: dict[str, Any] = {"recipe": "int8", "mode": "window", "hop": 2}
+    model = autoencoder(recording)
+    return {"tiny_again": quantize(model, recording, task="reconstruction", **options, **WEEKLY)}
 
 
 def make_ports() -> dict[str, Artifact]:
@@ -150,6 +192,8 @@ MAKERS: list[Callable[[], dict[str, Artifact]]] = [
     make_window,
     make_ports,
     make_tokens,
+    make_ahead,
+    make_again,
 ]
 
 

@@ -79,7 +79,8 @@ def candidates_of(
     """
     graph, length = as_window(model, window) if windows or window else (as_stream(model), None)
     recordings = as_recordings(data, inputs={end.name: channels_of(end) for end in graph.inputs})
-    purpose = Purpose(model.name, recordings[0].channels, 1.0, 0, length, hop)
+    names = recordings[0].channels
+    purpose = Purpose(model.name, names, (None,) * len(names), 1.0, "none", 0, (), length, hop)
     return Candidates(graph, recordings, purpose, Target("ai-edge-litert", False), silent)
 
 

@@ -301,9 +301,9 @@ def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], said:
     assert said in str(error.value)
 
 
-def test_a_horizon_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ModelError, match="The horizon is 2"):
-        quantize(_model(_lstm), DATA, horizon=2)
+def test_a_horizon_in_the_past_is_refused() -> None:
+    with pytest.raises(ModelError, match="The horizon is -1 steps"):
+        quantize(_model(_lstm), DATA, horizon=-1)
 
 
 def test_a_recording_with_other_channels_is_refused() -> None:

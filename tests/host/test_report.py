@@ -21,7 +21,7 @@ from edgelstm_quantize.coral import Compilation
 from edgelstm_quantize.drawing import Node, draw, type_name
 from edgelstm_quantize.drift_plot import plot_drift
 from edgelstm_quantize.layer_graph import LayerGraph, open_up
-from edgelstm_quantize.report import render_report, write_report
+from edgelstm_quantize.report import number, percent, render_report, write_report
 from edgelstm_quantize.summary import Trial
 
 layers = keras.layers
@@ -150,7 +150,8 @@ def test_the_page_holds_together_and_has_its_sections(
     conversion: Conversion, text: str, page: Page
 ) -> None:
     sections = set(page.tables)
-    assert sections - {"memory"} == SECTIONS
+    assert sections - {"memory", "threshold"} == SECTIONS
+    assert ("threshold" in sections) == (conversion.calibrated is not None)
     assert ("memory" in sections) == bool(conversion.summary.memory)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -172,7 +173,7 @@ def test_the_page_loads_nothing_and_runs_nothing(text: str, page: Page) -> None:
     assert "@import" not in text
 
 
-def test_headings_tables_and_figures_are_accessible(page: Page) -> None:
+def test_headings_tables_and_figures_are_accessible(conversion: Conversion, page: Page) -> None:
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
     assert levels.count(1) == 1
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
@@ -182,7 +183,26 @@ def test_headings_tables_and_figures_are_accessible(page: Page) -> None:
     ids = {a["id"] for tag, a in page.elements if tag in ("title", "desc") and "id" in a}
     for figure in figures:
         assert set((figure.get("aria-labelledby") or "").split()) <= ids
-    assert sum("aria-labelledby" in figure for figure in figures) == 2
+    plots = 2 + (conversion.calibrated is not None)
+    assert sum("aria-labelledby" in figure for figure in figures) == plots
+
+
+def test_the_threshold_has_its_residuals_and_what_it_achieved(
+    conversion: Conversion, text: str, page: Page
+) -> None:
+    summary = conversion.summary.detection
+    if summary is None:
+        assert "threshold" not in page.tables
+        return
+    assert conversion.calibrated is not None
+    _, *rows = page.tables["threshold"]
+    assert [row[0] for row in rows] == [channel.name for channel in summary.channels]
+    for row, channel in zip(rows, summary.channels, strict=True):
+        assert row[1:3] == [number(channel.rms), number(channel.float_rms)]
+        assert row[3] == percent(channel.rms / channel.float_rms - 1)
+        assert row[4] == number(channel.scale)
+    times = "1 time" if summary.alerts == 1 else f"{summary.alerts:,} times"
+    assert f"<strong>{times} in {number(summary.days or 0)} days</strong>" in text
 
 
 def test_the_figures_are_those_of_the_manifest(conversion: Conversion, page: Page) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,13 @@ import pytest
 
 from edgelstm.errors import ConfigurationError, OutputExistsError, RecordingError
 from edgelstm.recording import Recording
-from edgelstm_quantize import keras_files, quantize, train, training
+from edgelstm_quantize import keras_files, quantize, train
+from edgelstm_quantize.encoding import fit_encoding
+from edgelstm_quantize.forecasters import Architecture, build_model, build_network
+from edgelstm_quantize.forecasting import Forecasting
+from edgelstm_quantize.sequences import blocks, outside
 from edgelstm_quantize.training import Trained
+from edgelstm_quantize.training_data import prepare
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +55,24 @@ def test_the_model_takes_and_gives_physical_units(trained: Trained, recording: R
 
 
 def test_a_fold_learns_nothing_from_the_readings_it_is_tested_on(recording: Recording) -> None:
-    z = (recording.values - recording.values.mean(axis=0)) / recording.values.std(axis=0)
-    seen = np.ones(600, bool)
-    seen[200:400] = False
-    other = z.copy()
-    other[200:400] = np.random.default_rng(0).normal(0, 1, (200, 2))
+    data = prepare([recording])
+    values = recording.values.copy()
+    values[200:400] = np.random.default_rng(0).normal(0, 1, (200, 2)) * [1, 0.1] + [100, 0]
+    folds, seen = blocks(600, 3), outside((200, 400), 600)
+    encoding = fit_encoding(data)
+    first, other = (
+        Forecasting(dataclasses.replace(data, values=v), encoding, 1, folds)
+        for v in (recording.values, values)
+    )
+    np.testing.assert_array_equal(first.solve(seen), other.solve(seen))
+    assert not np.allclose(first.solve(seen | True), other.solve(seen | True))
 
-    np.testing.assert_array_equal(training._ridge(z, seen), training._ridge(other, seen))
-    assert not np.allclose(training._ridge(z, seen | True), training._ridge(other, seen | True))
-
-    trainer = training._Trainer(training._build(2, 4), z, z, np.zeros(2))
-    forbidden = {tuple(row) for row in z[200:400].astype(np.float32)}
-    for _, targets in trainer._batches(np.random.default_rng(0), seen, 50):
-        assert not forbidden & {tuple(row) for row in targets.reshape(-1, 2)}
+    # With a linear part of zeros, a sequence's targets are the readings themselves.
+    nothing = np.zeros_like(first.solve(seen))
+    draw = first.draw(nothing, seen, np.random.default_rng(0))
+    forbidden = {tuple(row) for row in encoding.normalise(data.values)[200:400].astype(np.float32)}
+    for _ in range(50):
+        assert not forbidden & {tuple(row) for row in draw().y.reshape(-1, 2)}
 
 
 def test_the_same_seed_gives_the_same_model(recording: Recording, trained: Trained) -> None:
@@ -137,14 +148,17 @@ def test_the_model_works_as_far_out_as_it_clips(trained: Trained, recording: Rec
 
 def test_one_channel_is_forecast_as_an_eager_call_does(recording: Recording) -> None:
     """TensorFlow's graph remapper gets one-channel convolutions of a fixed length wrong."""
-    z = recording.values[:, :1]
-    z = (z - z.mean()) / z.std()
-    core = training._build(1, 4)
-    core.get_layer("linear").set_weights([training._ridge(z, np.ones(600, bool))])
-    trainer = training._Trainer(core, z, z, np.zeros(1))
-    eager = np.asarray(core(z[None].astype(np.float32)))[0]
-    np.testing.assert_allclose(trainer._forecast()[1:], eager[:-1], atol=1e-6)
-
     one = Recording("one", ("p",), recording.timestamps, recording.values[:, :1], 2.0)
+    data = prepare([one])
+    encoding, everything = fit_encoding(data), np.ones(600, bool)
+    task = Forecasting(data, encoding, 1, blocks(600, 3))
+    network = build_network(Architecture(units=4), 1, 1)
+    assert network is not None
+    kernel = task.solve(everything)
+    model = build_model(Architecture(units=4), encoding, [0], network=network, kernel=kernel)
+    eager = np.asarray(model(one.values[None].astype(np.float32)))[0]
+    forecast = one.values - task.residuals(network, kernel, (0, 600)) * encoding.std
+    np.testing.assert_allclose(forecast[8:], eager[7:-1], rtol=1e-6)
+
     fidelity = quantize(train(one, units=4).model, one, recipe="float32").manifest.fidelity
     assert fidelity.relative_error < 1e-5

@@ -165,8 +165,8 @@ def check_rules(verdicts: list[Verdict], counters: PipelineCounters) -> None:
         pipeline = Pipeline(session)
         for verdict in verdicts:
             again = pipeline.update(verdict.reading)
-            assert (again.score, again.threshold, again.event) == (
+            assert (again.score, again.threshold, again.changes) == (
                 verdict.score,
                 verdict.threshold,
-                verdict.event,
+                verdict.changes,
             )

@@ -51,9 +51,14 @@ def device(csv: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str
             process.terminate()
 
 
+# So strict a budget that noise is never announced: it is not the threshold that is tried here.
+STRICT = ("--false-alarms-per-day", "0.0001")
+
+
 def run(port: str, *options: str, artifact: Path = TINY) -> subprocess.CompletedProcess[str]:
+    budget = () if any("false-alarms" in option for option in options) else STRICT
     return subprocess.run(
-        [*EDGELSTM, "run", str(artifact), "--port", port, *options],
+        [*EDGELSTM, "run", str(artifact), "--port", port, *budget, *options],
         capture_output=True,
         text=True,
         check=False,
@@ -73,10 +78,18 @@ def test_a_fault_is_announced_once_and_nothing_is_lost(csv: Path) -> None:
     second = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(60 * FAULT))
     latest = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(60 * (FAULT + 10)))
     assert second <= opened <= latest
+    assert re.search(r"ALERT 1 opened   score [\d.]+ > [\d.]+  flow \d\d %", result.stdout)
     assert "alert 1 closed" in result.stdout
+    assert re.search(
+        r"1 alert in 2 d 1 h of scored readings \(0.48 a day\), .*; the budget is one false alarm "
+        r"in 1e\+04 days",
+        result.stdout,
+    )
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert [event["event"] for event in events] == ["opened", "closed"]
     assert events[0]["time"][:19].replace("T", " ") == opened
+    assert {event["kind"] for event in events} == {"anomaly"}
+    assert events[0]["channels"][0]["name"] == "flow"
     assert result.stderr == ""
 
 
@@ -178,7 +191,7 @@ def test_a_raw_capture_replays_what_happened(csv: Path, tmp_path: Path) -> None:
 def test_a_pipe_is_read(csv: Path) -> None:
     with csv.open("rb") as lines:
         result = subprocess.run(
-            [*EDGELSTM, "run", str(TINY), "--port", "stdin:", "--any-rate"],
+            [*EDGELSTM, "run", str(TINY), "--port", "stdin:", "--any-rate", *STRICT],
             stdin=lines,
             capture_output=True,
             text=True,
@@ -196,6 +209,104 @@ def test_a_budget_of_the_user_is_kept(csv: Path) -> None:
         result = run(port, "--false-alarms-per-day", "100")
     assert result.returncode == 2
     assert "ask for fewer" in result.stderr
+
+
+def test_two_budgets_are_refused() -> None:
+    options = ["--false-alarms-per-day", "1", "--false-alarms-per-month", "1"]
+    result = run("/dev/null", *options)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: --false-alarms-per-day and")
+
+
+def test_a_stuck_sensor_is_a_fault_and_no_anomaly(csv: Path) -> None:
+    rows = csv.read_text().splitlines()
+    cells = [row.split(",") for row in rows[1:1000]]
+    for row in cells[400:500]:
+        row[2] = "-5.5"
+    csv.write_text("\n".join([rows[0], *map(",".join, cells)]) + "\n")
+    log = csv.parent / "alerts.jsonl"
+    result = run(f"replay:{csv}", "--alerts", str(log))
+    opened, closed = re.findall(r".* FAULT 1 .*", result.stdout, re.I)
+    assert opened.endswith("SENSOR FAULT 1 opened  level: flat for 60 readings")
+    assert "sensor fault 1 closed  level: no longer flat" in closed
+    assert "; 1 sensor fault." in result.stdout
+    faults = [e for e in map(json.loads, log.read_text().splitlines()) if e["reason"]]
+    assert [(f["event"], f["kind"], f["reason"], f["channels"]) for f in faults] == [
+        (event, "sensor_fault", "flat", [{"name": "level", "share": 1.0}])
+        for event in ("opened", "closed")
+    ]
+
+
+@pytest.fixture
+def fast(csv: Path, tmp_path: Path) -> Path:
+    """The tiny model, and the recording, as of a hundred readings a second."""
+    header, *rows = csv.read_text().splitlines()
+    rows = [f"{i / 100},{row.split(',', 1)[1]}" for i, row in enumerate(rows)]
+    csv.write_text("\n".join([header, *rows]) + "\n")
+    from dataclasses import replace
+
+    from edgelstm.artifact import Artifact
+
+    tiny = Artifact.read(TINY)
+    path = tmp_path / "fast.tflite"
+    replace(tiny, manifest=replace(tiny.manifest, sample_period=0.01)).write(path)
+    return path
+
+
+@pytest.mark.parametrize(("what", "rows"), [("hang", 950), ("unplug", 250)])
+def test_a_silent_sensor_is_a_fault_while_it_is_silent(
+    csv: Path, fast: Path, what: str, rows: int
+) -> None:
+    link = csv.parent / "sensor"
+    command = [*EDGELSTM, "run", str(fast), "--port", str(link), *STRICT]
+    simulate = ["--link", str(link), "--rows", f"0:{rows}", "--rate", "100"]
+    with (
+        device(csv, *simulate, "--faults", f"{what}=150:7"),
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader,
+    ):
+        assert reader.stdout
+        lines = [reader.stdout.readline()]
+        lines.append(reader.stdout.readline())
+        told = time.monotonic()
+        lines += reader.stdout
+    # It was told of while nothing came, not when something came again.
+    assert time.monotonic() - told > 1
+    assert lines[1].rstrip().endswith("SENSOR FAULT 1 opened  flow, level: missing")
+    assert "sensor fault 1 closed  flow, level: no longer missing" in lines[2]
+    assert any("; 1 sensor fault." in line for line in lines)
+
+
+def test_a_clock_that_was_set_back_is_said_once(csv: Path) -> None:
+    rows = csv.read_text().splitlines()
+    table = csv.parent / "back.csv"
+    back = [
+        f"{60 * (i - 120)},{row.split(',', 1)[1]}" for i, row in enumerate(rows[1001:1300], 1000)
+    ]
+    table.write_text("\n".join([*rows[:1001], *back]) + "\n")
+    result = run(f"replay:{table}")
+    assert result.stderr.count("The time went back to") == 1
+    assert "11 readings were left out because their time went back." in result.stdout
+    assert "after 1 long ones the states were reset" in result.stdout
+
+
+def test_a_calibration_beside_the_artifact_is_taken_and_said(csv: Path) -> None:
+    from dataclasses import replace
+
+    from edgelstm.artifact import Artifact
+    from edgelstm.calibration_file import CalibrationFile, calibration_path
+
+    artifact = csv.parent / "pump.tflite"
+    artifact.write_bytes(TINY.read_bytes())
+    tiny = Artifact.read(TINY)
+    assert tiny.manifest.detection is not None
+    detection = replace(tiny.manifest.detection, residual_scale=(1000.0, 1000.0))
+    CalibrationFile.of(tiny, detection, "test").write(calibration_path(artifact))
+    result = run(f"replay:{csv}", artifact=artifact)
+    assert f"Using the calibration in {calibration_path(artifact)}." in result.stderr
+    assert "; 0 alerts." in result.stdout
+    result = run(f"replay:{csv}", "--no-calibration", artifact=artifact)
+    assert result.stderr == ""
+    assert "; 1 alert." in result.stdout
 
 
 @contextmanager

@@ -1,72 +1,349 @@
 from __future__ import annotations
 
-from edgelstm.alert import Alert, AlertEvent, AlertRule
+import dataclasses
+
+import pytest
+
+from edgelstm.alert import (
+    Alert,
+    AlertChange,
+    AlertEvent,
+    AlertKind,
+    AlertPolicy,
+    AlertRule,
+    Channels,
+    ChannelShare,
+    OpenAlert,
+    RuleState,
+)
+from edgelstm.errors import ConfigurationError, StateError
+from edgelstm.threshold import Judgement
+
+OPENED, CLOSED = AlertEvent.OPENED, AlertEvent.CLOSED
 
 
-def feed(rule: AlertRule, scores: str) -> list[tuple[int, AlertEvent, Alert]]:
-    """Feeds one digit per reading, 5 and more exceed; gives the events with their readings."""
-    events = []
+def feed(rule: AlertRule, scores: str, start: float = 100) -> list[tuple[int, AlertChange]]:
+    """Feeds one digit per second: 5 and more exceed, 3 and less are calm; "|" is a gap.
+
+    Gives the changes with the place of their reading in the text.
+    """
+    changes = []
     for i, digit in enumerate(scores):
-        if happened := rule.update(100.0 + i, float(digit), digit >= "5"):
-            events.append((i, *happened))
-    return events
+        if digit == "|":
+            rule.gap()
+            continue
+        score = float(digit)
+        change = rule.update(start + i, score, Judgement(4.5, score > 4.5, 3.0))
+        if change:
+            changes.append((i, change))
+    return changes
+
+
+def onsets(rule: AlertRule, scores: str, start: float = 100) -> list[int]:
+    return [i for i, change in feed(rule, scores, start) if change.event is OPENED]
+
+
+def quick(**settings: float) -> AlertRule:
+    return AlertRule(AlertPolicy(quiet=3, **settings))  # type: ignore[arg-type]
+
+
+# Opening and closing
 
 
 def test_no_alert_without_an_exceeded_threshold() -> None:
-    rule = AlertRule(quiet=3)
+    rule = quick()
     assert feed(rule, "0123443210") == []
     assert rule.open is None
     assert rule.opened == 0
 
 
 def test_alert_opens_once_and_closes_once() -> None:
-    rule = AlertRule(quiet=3)
-    opened, closed = feed(rule, "00567751000000")
-    assert opened == (2, AlertEvent.OPENED, Alert(1, opened=102, peak_score=5))
-    assert closed == (9, AlertEvent.CLOSED, Alert(1, opened=102, peak_score=7, closed=109))
+    opened, closed = feed(quick(), "00567751000000")
+    anomaly = Alert(1, AlertKind.ANOMALY, opened=102, peak_score=5)
+    assert opened == (2, AlertChange(OPENED, anomaly))
+    assert closed == (
+        9,
+        AlertChange(CLOSED, dataclasses.replace(anomaly, peak_score=7, closed=109)),
+    )
+
+
+def test_closed_alert_tells_how_long_it_was() -> None:
+    (_, opened), (_, closed) = feed(quick(), "056000")
+    assert opened.alert.duration is None
+    assert closed.alert.duration == 4
+    assert closed.alert.peak_score == 6
 
 
 def test_alert_stays_open_when_the_quiet_is_too_short() -> None:
-    rule = AlertRule(quiet=3)
-    assert [i for i, *_ in feed(rule, "5005005005000")] == [0, 12]
+    assert [i for i, _ in feed(quick(), "5005005005000")] == [0, 12]
 
 
 def test_quiet_of_one_closes_at_once() -> None:
-    assert [i for i, *_ in feed(AlertRule(quiet=1), "505000")] == [0, 1, 2, 3]
+    rule = AlertRule(AlertPolicy(quiet=1))
+    assert [i for i, _ in feed(rule, "505000")] == [0, 1, 2, 3]
 
 
 def test_default_quiet_is_twenty_readings() -> None:
-    assert [i for i, *_ in feed(AlertRule(), "5" + "0" * 25)] == [0, 20]
+    assert [i for i, _ in feed(AlertRule(), "5" + "0" * 25)] == [0, 20]
 
 
 def test_alerts_are_numbered_from_one() -> None:
-    rule = AlertRule(quiet=2)
-    events = feed(rule, "5008005")
-    assert [(i, event, alert.number) for i, event, alert in events] == [
-        (0, AlertEvent.OPENED, 1),
-        (2, AlertEvent.CLOSED, 1),
-        (3, AlertEvent.OPENED, 2),
-        (5, AlertEvent.CLOSED, 2),
-        (6, AlertEvent.OPENED, 3),
+    rule = quick()
+    assert [(i, c.event, c.alert.number) for i, c in feed(rule, "500080005")] == [
+        (0, OPENED, 1),
+        (3, CLOSED, 1),
+        (4, OPENED, 2),
+        (7, CLOSED, 2),
+        (8, OPENED, 3),
     ]
     assert rule.opened == 3
 
 
 def test_peak_is_the_highest_score_of_its_own_alert() -> None:
-    rule = AlertRule(quiet=2)
-    events = feed(rule, "5900600")
-    assert [alert.peak_score for _, event, alert in events if event is AlertEvent.CLOSED] == [9, 6]
+    changes = feed(quick(), "590006000")
+    assert [c.alert.peak_score for _, c in changes if c.event is CLOSED] == [9, 6]
 
 
 def test_open_alert_can_be_looked_at() -> None:
-    rule = AlertRule(quiet=2)
+    rule = quick()
     feed(rule, "57")
-    assert rule.open == Alert(1, opened=100, peak_score=7)
-    feed(rule, "00")
+    assert rule.open == Alert(1, AlertKind.ANOMALY, opened=100, peak_score=7)
+    feed(rule, "000")
     assert rule.open is None
 
 
 def test_alert_that_was_handed_out_does_not_change() -> None:
-    rule = AlertRule(quiet=2)
-    (_, _, alert), *_ = feed(rule, "59")
-    assert alert.peak_score == 5
+    ((_, change),) = feed(quick(), "59")
+    assert change.alert.peak_score == 5
+
+
+# Hysteresis
+
+
+def test_score_between_release_and_threshold_is_not_calm() -> None:
+    assert [i for i, _ in feed(quick(), "5444444004000")] == [0, 12]
+
+
+def test_release_can_be_a_share_of_the_threshold() -> None:
+    # 0.9 of 4.5: 4 is calm, though the threshold's own release is 3
+    assert [i for i, _ in feed(quick(release=0.9), "5444")] == [0, 3]
+    assert [i for i, _ in feed(quick(release=0.4), "5222111")] == [0, 6]
+
+
+def test_score_that_exceeds_is_never_calm() -> None:
+    rule = quick()
+    for second in range(10):  # the level is below its own release: a threshold that is wrong
+        rule.update(second, 2.0, Judgement(1.0, True, 3.0))
+    assert rule.open is not None
+    assert rule.opened == 1
+
+
+# k of n
+
+
+def test_alert_opens_when_k_of_the_last_n_exceed() -> None:
+    assert onsets(quick(k=2, n=3), "0050050500") == [7]
+    assert onsets(quick(k=3, n=3), "0055055500") == [7]
+
+
+def test_nothing_opens_before_there_are_n_scores() -> None:
+    assert onsets(quick(k=2, n=4), "55550") == [3]
+
+
+def test_reading_that_opens_an_alert_exceeds_itself() -> None:
+    assert onsets(quick(k=2, n=4), "55000") == []
+
+
+# Duration
+
+
+def test_alert_opens_after_the_minimum_duration() -> None:
+    assert onsets(quick(minimum_duration=3), "0555550") == [4]
+
+
+def test_duration_begins_with_the_first_exceedance_that_no_calm_followed() -> None:
+    # 4 is neither calm nor exceeding
+    assert onsets(quick(minimum_duration=4), "05444500") == [5]
+    assert onsets(quick(minimum_duration=4), "0500055555") == [9]
+
+
+def test_duration_does_not_count_a_gap() -> None:
+    # without the gap from 2 to 4 the three seconds are over at 6
+    assert onsets(quick(minimum_duration=3), "055|555") == [6]
+
+
+def test_clock_that_steps_back_does_not_put_an_alert_off() -> None:
+    rule = quick(minimum_duration=3)
+    assert onsets(rule, "55", start=10_000) == []
+    assert onsets(rule, "5555") == [2]
+
+
+# Cool-down
+
+
+def test_no_alert_opens_in_the_cool_down() -> None:
+    # closes at 4, so that none opens before 14
+    assert [i for i, _ in feed(quick(cool_down=10), "0500005000000000050")] == [1, 4, 17]
+
+
+def test_what_still_exceeds_after_the_cool_down_opens_then() -> None:
+    assert onsets(quick(cool_down=10), "0500000555555555555") == [1, 14]
+
+
+def test_clock_that_steps_back_does_not_lengthen_the_cool_down() -> None:
+    rule = quick(cool_down=10)
+    assert onsets(rule, "5000", start=10_000) == [0]
+    assert onsets(rule, "005") == [2]
+
+
+# Gaps
+
+
+def test_what_exceeded_before_a_gap_does_not_count() -> None:
+    assert onsets(quick(k=2, n=2), "05|55") == [4]
+    assert onsets(quick(k=2, n=3), "05|50055") == [7]
+
+
+def test_nothing_opens_after_a_gap_before_there_are_n_scores() -> None:
+    assert onsets(quick(k=1, n=3), "000|5055") == [6]
+
+
+def test_open_alert_stays_open_over_a_gap() -> None:
+    assert [i for i, _ in feed(quick(), "500||00")] == [0, 5]
+
+
+# Channels
+
+
+def shares(*pairs: tuple[str, float]) -> Channels:
+    return tuple(ChannelShare(*pair) for pair in pairs)
+
+
+def test_alert_names_its_channels_the_largest_share_first() -> None:
+    change = AlertRule().update(0, 9, Judgement(5, True, 5), shares(("a", 0.2), ("b", 0.8)))
+    assert change is not None
+    assert change.alert.channels == shares(("b", 0.8), ("a", 0.2))
+
+
+def test_channels_are_those_of_the_peak() -> None:
+    rule = AlertRule()
+    rule.update(0, 9, Judgement(5, True, 5), shares(("a", 1.0)))
+    rule.update(1, 8, Judgement(5, True, 5), shares(("b", 1.0)))
+    assert rule.open is not None
+    assert rule.open.channels == shares(("a", 1.0))
+    rule.update(2, 9.5, Judgement(5, True, 5), shares(("c", 1.0)))
+    assert rule.open.channels == shares(("c", 1.0))
+
+
+def test_channels_are_only_asked_for_at_an_opening_and_at_a_peak() -> None:
+    rule, asked = AlertRule(), []
+
+    def channels() -> Channels:
+        asked.append(score)
+        return ()
+
+    for score in (1, 9, 8, 9, 10, 2, 3):
+        rule.update(score, score, Judgement(5, score > 5, 5), channels)
+    assert asked == [9, 10]
+
+
+# The state
+
+
+def test_state_of_a_rule_before_the_first_score_is_empty() -> None:
+    assert AlertRule().state == RuleState()
+
+
+def test_restored_rule_closes_the_same_alert() -> None:
+    rule, other = quick(), quick()
+    rule.update(5, 9, Judgement(5, True, 5), shares(("b", 0.8), ("a", 0.2)))
+    feed(rule, "00")
+    other.state = rule.state
+    assert other.open == rule.open
+    assert feed(other, "0", start=200) == feed(rule, "0", start=200) != []
+    assert other.state == rule.state
+
+
+@pytest.mark.parametrize(
+    ("policy", "scores", "changes"),
+    [
+        (
+            AlertPolicy(k=2, n=3, minimum_duration=2, quiet=3, cool_down=6),
+            "00|55|55550006500055500555|5555500040000555|5550",
+            5,
+        ),
+        (AlertPolicy(minimum_duration=3, quiet=2), "055||5550005|5|5555|00", 4),
+    ],
+)
+def test_rule_restored_anywhere_goes_on_as_before(
+    policy: AlertPolicy, scores: str, changes: int
+) -> None:
+    whole = AlertRule(policy)
+    expected = feed(whole, scores)
+    assert len(expected) == changes
+    for place in range(len(scores)):
+        first, second = AlertRule(policy), AlertRule(policy)
+        head = feed(first, scores[:place])
+        second.state = first.state
+        rest = feed(second, scores[place:], start=100 + place)
+        assert head + [(i + place, change) for i, change in rest] == expected
+        assert second.state == whole.state
+
+
+def test_state_goes_on_with_another_policy() -> None:
+    before = quick(k=3, n=5)
+    feed(before, "55055" + "00")
+    for after in (AlertRule(AlertPolicy(quiet=2)), quick(k=1, n=2), quick(k=1, n=9)):
+        after.state = before.state
+        assert after.open == before.open is not None
+        assert [i for i, _ in feed(after, "00")] == [0]
+    (strict, lax) = quick(k=2, n=9), quick(k=2, n=2)
+    strict.state = lax.state = dataclasses.replace(before.state, open=None)
+    assert onsets(lax, "505") == []
+    assert onsets(lax, "5") == [0]
+    assert onsets(strict, "55555") == [3]
+
+
+OPEN = OpenAlert(1.0, 9.0, ("a",), (1.0,))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        RuleState(history=-1),
+        RuleState(fresh=-1),
+        RuleState(calm=-1),
+        RuleState(since=float("nan")),
+        RuleState(opened=-1),
+        RuleState(opened=0, open=OPEN),
+        RuleState(opened=1, open=dataclasses.replace(OPEN, shares=())),
+        RuleState(opened=1, open=dataclasses.replace(OPEN, peak_score=float("inf"))),
+        RuleState(opened=1, open=dataclasses.replace(OPEN, opened=float("inf"))),
+    ],
+)
+def test_wrong_state_is_refused(state: object) -> None:
+    with pytest.raises(StateError, match="no state of an alert rule"):
+        AlertRule(AlertPolicy(k=2, n=3)).state = state  # type: ignore[assignment]
+
+
+# The policy
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"k": 3, "n": 2}, "3 of the last 2 scores"),
+        ({"k": 0, "n": 2}, "0 of the last 2 scores"),
+        ({"minimum_duration": -1}, "minimum duration of an alert is -1 s"),
+        ({"minimum_duration": float("nan")}, "minimum duration of an alert is nan s"),
+        ({"cool_down": float("inf")}, "cool-down of an alert is inf s"),
+        ({"quiet": 0}, "after 0 calm readings"),
+        ({"release": 0}, "release is 0 of the threshold"),
+        ({"release": 1.1}, "release is 1.1 of the threshold"),
+        ({"release": float("nan")}, "release is nan of the threshold"),
+    ],
+)
+def test_policy_that_makes_no_sense_is_refused(settings: dict[str, float], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        AlertPolicy(**settings)  # type: ignore[arg-type]

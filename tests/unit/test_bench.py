@@ -231,7 +231,7 @@ def test_one_input_of_numbers_only(tiny: Artifact) -> None:
     port_of_tokens = dataclasses.replace(port, channels=(tokens,))
     for inputs in ((port, port), (port_of_tokens,)):
         with pytest.raises(ConfigurationError):
-            lstm_stack(dataclasses.replace(tiny.manifest, inputs=inputs))
+            lstm_stack(dataclasses.replace(tiny.manifest, inputs=inputs, detection=None))
 
 
 # The float twin

@@ -17,12 +17,13 @@ from click.testing import CliRunner, Result
 import edgelstm
 from edgelstm.artifact import Artifact, Golden
 from edgelstm.cli import main
-from edgelstm.commands.quantize import describe_conversion
+from edgelstm.commands.quantize import describe_conversion, describe_detection
 from edgelstm.errors import ConversionError
 from edgelstm.manifest import Manifest
 from edgelstm_quantize.jobs import QuantizeOptions, TargetDevice
+from edgelstm_quantize.summary import DetectionSummary
 
-COMMANDS = ("demo", "train", "quantize", "inspect", "run", "simulate")
+COMMANDS = ("demo", "train", "quantize", "inspect", "calibrate", "run", "simulate")
 
 
 @pytest.fixture(autouse=True)
@@ -388,7 +389,8 @@ def test_inspect_shows_the_first_of_many_targets(tiny: Artifact, folder: Path) -
     for targets, more in ((16, []), (17, ["... and 1 more"]), (40, ["... and 24 more"])):
         tensor = dataclasses.replace(port.tensor, shape=(1, targets))
         many = dataclasses.replace(port, channels=port.channels[:1] * targets, tensor=tensor)
-        artifact = changed(tiny, outputs=(many,), golden_tolerance=(1.0,) * targets)
+        tolerance = (1.0,) * targets
+        artifact = changed(tiny, outputs=(many,), golden_tolerance=tolerance, detection=None)
         golden = Golden(tiny.golden.x, np.zeros((len(tiny.golden.x), targets), np.int8))
         dataclasses.replace(artifact, golden=golden).write(folder / "wide.tflite", force=True)
         shown = [value for label, value in page_of(folder / "wide.tflite") if label == "target"]
@@ -472,6 +474,32 @@ def test_quantize_asks_for_what_its_options_say(given: list[Any]) -> None:
     assert (rest["report"], rest["force"]) == (Path("pump.html"), False)
 
 
+def test_quantize_asks_for_the_detection_that_its_options_say(given: list[Any]) -> None:
+    options = (
+        *("--task", "forecast", "--horizon", "3", "--target", "level", "--target", "flow"),
+        *("--scorer", "robust", "--threshold", "conformal", "--false-alarms-per-month", "30.4375"),
+        *("--range", "flow=0:40", "--range", "level=:0"),
+    )
+    assert refusal(*QUANTIZE, *options) == "Enough."
+    assert given[3] == QuantizeOptions(
+        name="pump",
+        task="forecast",
+        horizon=3,
+        targets=("level", "flow"),
+        scorer="robust",
+        threshold="conformal",
+        ranges={"flow": (0.0, 40.0), "level": (None, 0.0)},
+        false_alarms_per_day=1.0,
+    )
+
+
+def test_quantize_takes_one_budget_and_one_range(given: list[Any]) -> None:
+    budgets = ("--false-alarms-per-day", "1", "--false-alarms-per-month", "30")
+    assert "two words for one budget" in refusal(*QUANTIZE, *budgets)
+    assert "twice" in refusal(*QUANTIZE, "--range", "flow=0:1", "--range", "flow=0:2")
+    assert not given
+
+
 def test_quantize_leaves_the_choice_to_the_converter(given: list[Any]) -> None:
     assert refusal(*QUANTIZE) == "Enough."
     assert given[3] == QuantizeOptions(name="pump")
@@ -518,7 +546,7 @@ def test_describe_conversion(tiny_float: Artifact) -> None:
         f"over 180 held-out steps ({fidelity.max_error:.2%} at most, drift {fidelity.drift:.2f}, "
         f"correlation {fidelity.correlation:.4f})",
         f"Runtimes  ai-edge-litert {manifest.runtimes['ai-edge-litert']} or later",
-        "Threshold set on 899 recording residuals for one false alarm in 7 days; int8-float "
+        "Threshold set on 880 recording residuals for one false alarm in 7 days; int8-float "
         f"changes scores by {fidelity.score_change:.1%}",
     ]
 
@@ -535,6 +563,35 @@ def test_describe_conversion_without_a_forecast(tiny_tokens: Artifact) -> None:
     constant = dataclasses.replace(tiny_tokens.manifest.fidelity, correlation=None)
     manifest = dataclasses.replace(tiny_tokens.manifest, fidelity=constant)
     assert "correlation" not in describe_conversion(manifest)[1]
+
+
+def test_describe_conversion_of_a_window_of_another_kind(tiny_window: Artifact) -> None:
+    other = dataclasses.replace(tiny_window.manifest, task="none", horizon=0, detection=None)
+    assert describe_conversion(other)[3] == (
+        "Threshold none: the model forecasts nothing; an autoencoder needs --task reconstruction"
+    )
+
+
+def test_describe_conversion_of_a_forecast_further_ahead(tiny: Artifact) -> None:
+    manifest = dataclasses.replace(tiny.manifest, horizon=3)
+    assert describe_conversion(manifest)[0].endswith("forecasts flow, level 3 readings ahead")
+    manifest = dataclasses.replace(manifest, detection=None)
+    assert describe_conversion(manifest)[3] == "Threshold none: the calibration is too short"
+
+
+@pytest.mark.parametrize(
+    ("alerts", "days", "line"),
+    [
+        (0, 2.5, "          0 alerts in the 2.5 days of the calibration itself"),
+        (1, 2.0, "          1 alert in the 2 days of the calibration itself, 0.5 a day"),
+        (3, 0.25, "          3 alerts in the 0.25 days of the calibration itself, 12 a day"),
+    ],
+)
+def test_what_the_threshold_makes_of_its_calibration(alerts: int, days: float, line: str) -> None:
+    detection = DetectionSummary("recording", 900, (), 1.0, 0.1, 1.0, alerts, days)
+    assert describe_detection(detection) == [line]
+    assert describe_detection(dataclasses.replace(detection, alerts=None, days=None)) == []
+    assert describe_detection(None) == []
 
 
 # As a program

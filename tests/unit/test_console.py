@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import pytest
 
-from edgelstm.alert import Alert, AlertEvent
 from edgelstm.artifact import Artifact
 from edgelstm.commands.console import (
     LiveLine,
@@ -20,12 +19,7 @@ from edgelstm.commands.console import (
     read_recording,
 )
 from edgelstm.errors import RecordingError
-from edgelstm.pipeline import Verdict
-from edgelstm.reading import Reading
-from edgelstm.sinks.log import format_duration, format_event
-
-EPOCH_2024 = 1_704_067_200.0  # 2024-01-01 00:00:00 UTC
-READING = Reading(EPOCH_2024, (1.0,))
+from edgelstm.sinks.log import format_duration
 
 
 @pytest.mark.parametrize(
@@ -124,25 +118,6 @@ def test_percentage_of_nothing_or_all(text: str) -> None:
 )
 def test_format_runtimes(tiny: Artifact, runtimes: dict[str, str], text: str) -> None:
     assert format_runtimes(dataclasses.replace(tiny.manifest, runtimes=runtimes)) == text
-
-
-def test_format_event_of_a_reading_without_one() -> None:
-    assert format_event(Verdict(READING, None, 0.0, 4.56)) is None
-
-
-def test_format_event_of_an_opened_alert() -> None:
-    alert = Alert(3, opened=EPOCH_2024, peak_score=12.34)
-    verdict = Verdict(READING, None, 12.34, 4.56, True, AlertEvent.OPENED, alert)
-    assert format_event(verdict) == "2024-01-01 00:00:00  ALERT 3 opened   score 12.3 > 4.6"
-
-
-def test_format_event_of_a_closed_alert() -> None:
-    alert = Alert(3, opened=EPOCH_2024, peak_score=56.78, closed=EPOCH_2024 + 8100)
-    verdict = Verdict(READING, None, 0.1, 4.56, False, AlertEvent.CLOSED, alert)
-    assert (
-        format_event(verdict)
-        == "2024-01-01 02:15:00  alert 3 closed   after 2 h 15 min, peak score 56.8"
-    )
 
 
 class _Terminal(io.StringIO):

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from edgelstm.artifact import Artifact
 from edgelstm.errors import ArtifactError
-from edgelstm.manifest import SCHEMA_VERSION, Channel, Manifest, Port, TensorSpec
+from edgelstm.manifest import (
+    SCHEMA_VERSION,
+    Channel,
+    ChannelLimits,
+    Detection,
+    Manifest,
+    Port,
+    Tail,
+    TensorSpec,
+)
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -65,7 +74,9 @@ _channels = st.builds(
     mean=st.floats(allow_nan=False, allow_infinity=False),
     std=_positive,
     tokens=st.none() | st.integers(1),
+    categories=st.none() | st.lists(st.text(max_size=3), max_size=3).map(tuple),
 )
+_tasks = st.just(("none", 0)) | st.tuples(st.just("forecast"), st.integers(1))
 _modes = st.just(("stream", None, 1)) | st.tuples(
     st.just("window"), st.integers(1, 999), st.integers(1, 999)
 )
@@ -91,10 +102,37 @@ def _some_ports(draw: st.DrawFn, window: int | None) -> tuple[Port, ...]:
     return tuple(ports)
 
 
+def _detections(channels: int, targets: int) -> st.SearchStrategy[Detection]:
+    def per(count: int, values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+        return st.lists(values, min_size=count, max_size=count).map(tuple)
+
+    numbers = st.floats(allow_nan=False, allow_infinity=False)
+    limits = st.builds(
+        ChannelLimits,
+        low=st.none() | st.floats(-9, 0),
+        high=st.none() | st.floats(1, 9),
+        flat=st.none() | st.integers(2),
+    )
+    return st.builds(
+        Detection,
+        residual_scale=per(targets, _positive),
+        span=st.integers(1),
+        tail=st.builds(Tail, _positive, _positive),
+        channel_mean=per(channels, numbers),
+        channel_std=per(channels, numbers),
+        limits=per(channels, limits),
+        false_alarms_per_day=_positive,
+    )
+
+
 @st.composite
 def _manifests(draw: st.DrawFn) -> Manifest:
-    outputs = draw(_some_ports(None))
     mode, window, hop = draw(_modes)
+    outputs = draw(_some_ports(None))
+    inputs = draw(_some_ports(window))
+    task, horizon = draw(_tasks)
+    channels, targets = (sum(len(p.channels) for p in ports) for ports in (inputs, outputs))
+    detection = draw(st.none() | _detections(channels, targets)) if horizon else None
     return draw(
         st.builds(
             Manifest,
@@ -102,8 +140,11 @@ def _manifests(draw: st.DrawFn) -> Manifest:
             mode=st.just(mode),
             window=st.just(window),
             hop=st.just(hop),
-            inputs=_some_ports(window),
+            inputs=st.just(inputs),
             outputs=st.just(outputs),
+            task=st.just(task),
+            horizon=st.just(horizon),
+            detection=st.just(detection),
             states=st.just(()),
             sample_period=_positive,
             golden_tolerance=st.just((1.0,) * sum(len(port.channels) for port in outputs)),
@@ -220,15 +261,15 @@ def test_json_that_is_no_manifest_is_refused(text: str) -> None:
     assert "schema version None" in refusal(text)
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 4, 99, "3", 3.5, None])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 5, 99, "4", 4.5, None])
 def test_another_schema_version_names_both_versions(manifest: Manifest, version: object) -> None:
     message = refusal(changed(manifest, lambda d: d.update(schema_version=version)))
     assert f"schema version {version!r}" in message
-    assert "knows version 3" in message
+    assert "knows version 4: quantize the model again" in message
 
 
 def test_another_schema_version_is_refused_before_its_fields_are_read() -> None:
-    assert "schema version 4" in refusal('{"schema_version": 4, "new": true}')
+    assert "schema version 5" in refusal('{"schema_version": 5, "new": true}')
 
 
 @pytest.mark.parametrize(
@@ -311,6 +352,21 @@ def test_missing_and_unknown_fields_are_named(
             lambda d: d["detection"].update(residual_scale=[0.1, None]),
             "manifest.detection.residual_scale[1]",
         ),
+        (lambda d: d["detection"]["tail"].update(start="2"), "manifest.detection.tail.start"),
+        (lambda d: d["detection"].update(tail=2.0), "manifest.detection.tail"),
+        (
+            lambda d: d["detection"]["limits"][1].update(flat=60.0),
+            "manifest.detection.limits[1].flat",
+        ),
+        (
+            lambda d: d["detection"].update(score_peaks=[1, None]),
+            "manifest.detection.score_peaks[1]",
+        ),
+        (
+            lambda d: d["inputs"][0]["channels"][0].update(categories=[0, 1]),
+            "manifest.inputs[0].channels[0].categories[0]",
+        ),
+        (lambda d: d.update(task=None), "manifest.task"),
         (lambda d: d.update(operations=["ADD"]), "manifest.operations[0]"),
         (lambda d: d["operations"][0].update(version="1"), "manifest.operations[0].version"),
         (lambda d: d.update(versions={"numpy": 2}), "manifest.versions.numpy"),
@@ -375,3 +431,85 @@ def test_a_window_has_a_tensor_for_it(tiny_window: Artifact) -> None:
     text = changed(tiny_window.manifest, lambda d: d.update(window=9))
     with pytest.raises(ArtifactError, match="does not hold 18 values"):
         Manifest.from_json(text)
+
+
+def test_a_window_that_is_reconstructed_has_as_many_outputs(tiny_window: Artifact) -> None:
+    manifest = tiny_window.manifest
+    assert manifest.window is not None
+    (port,) = manifest.outputs
+    count = manifest.window * 2
+    tensor = dataclasses.replace(port.tensor, shape=(1, manifest.window, 2))
+    assert manifest.detection is not None
+    fitting = dataclasses.replace(
+        manifest,
+        task="reconstruction",
+        horizon=0,
+        outputs=(dataclasses.replace(port, channels=port.channels * 8, tensor=tensor),),
+        golden_tolerance=(1.0,) * count,
+        detection=dataclasses.replace(manifest.detection, residual_scale=(1.0,) * count),
+    )
+    assert Manifest.from_json(fitting.to_json()) == fitting
+    with pytest.raises(ArtifactError, match="14 outputs reconstruct 8 readings of 2 channels"):
+        dataclasses.replace(
+            fitting,
+            outputs=(dataclasses.replace(port, channels=port.channels * 7, tensor=tensor),),
+            golden_tolerance=(1.0,) * 14,
+        )
+
+
+@pytest.mark.parametrize(
+    ("task", "horizon"),
+    [
+        ("forecast", 0),
+        ("forecast", -1),
+        ("none", 1),
+        ("reconstruction", 1),
+        ("prophecy", 0),
+        ("", 1),
+    ],
+)
+def test_a_task_has_the_horizon_that_it_needs(manifest: Manifest, task: str, horizon: int) -> None:
+    text = changed(manifest, lambda d: d.update(task=task, horizon=horizon, detection=None))
+    assert f"the task {task!r} with a horizon of {horizon} steps" in refusal(text)
+
+
+def test_a_stream_cannot_reconstruct(manifest: Manifest) -> None:
+    text = changed(manifest, lambda d: d.update(task="reconstruction", horizon=0, detection=None))
+    assert "2 outputs reconstruct None readings of 2 channels" in refusal(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["detection"].update(residual_scale=[1.0]),
+        lambda d: d["detection"].update(channel_mean=[1.0]),
+        lambda d: d["detection"].update(channel_std=[1.0, 1.0, 1.0]),
+        lambda d: d["detection"].update(limits=[]),
+        lambda d: d.update(task="none", horizon=0),
+    ],
+)
+def test_a_detection_that_is_of_another_model_is_refused(
+    manifest: Manifest, change: Change
+) -> None:
+    assert "a detection that does not fit" in refusal(changed(manifest, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["tail"].update(start=0), "tail of the scores is not positive"),
+        (lambda d: d["tail"].update(scale=math.inf), "tail of the scores is not positive"),
+        (lambda d: d.update(residual_scale=[1.0, 0.0]), "a residual scale or a span"),
+        (lambda d: d.update(span=0), "a residual scale or a span"),
+        (lambda d: d.update(false_alarms_per_day=0), "a budget of 0"),
+        (lambda d: d["limits"][0].update(low=2.0, high=2.0), "low 2.0, high 2.0"),
+        (lambda d: d["limits"][0].update(low=math.nan), "low nan"),
+        (lambda d: d["limits"][1].update(flat=1), "flat 1"),
+    ],
+)
+def test_a_detection_that_cannot_be_is_refused(
+    manifest: Manifest, change: Change, message: str
+) -> None:
+    text = changed(manifest, lambda d: change(d["detection"]))
+    assert "The manifest is damaged: " in refusal(text)
+    assert message in refusal(text)

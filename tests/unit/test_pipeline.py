@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
-from edgelstm.alert import AlertEvent
+from edgelstm.alert import AlertEvent, AlertKind, AlertPolicy
 from edgelstm.artifact import Artifact
-from edgelstm.errors import ArtifactError, ConfigurationError
-from edgelstm.manifest import Detection
-from edgelstm.pipeline import LONG_GAP, Pipeline, PipelineCounters, Verdict
+from edgelstm.detectors import make_threshold
+from edgelstm.errors import ArtifactError, ConfigurationError, ReadingError
+from edgelstm.manifest import ChannelLimits, Tail
+from edgelstm.pipeline import LONG_GAP, Achieved, Pipeline, PipelineCounters, Verdict
 from edgelstm.reading import Reading
-from edgelstm.session import Session
+from edgelstm.session import Session, SessionCounters
 
 PERIOD = 60.0
 WARM_UP = 20
@@ -26,6 +27,7 @@ class Persistence:
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
+        self.counters = SessionCounters()
         self.stepped: list[list[float]] = []
         self.resets = 0
 
@@ -38,19 +40,35 @@ class Persistence:
         self.resets += 1
 
 
-def with_detection(artifact: Artifact, **changes: Any) -> Artifact:
-    """The artifact with another detection: residuals count in units of 1, scores are energies."""
-    detection = Detection(
+def with_detection(
+    artifact: Artifact, warm_up: int = 0, *, real: bool = False, **changes: Any
+) -> Artifact:
+    """The artifact with another detection: residuals count in units of 1, scores are energies.
+
+    Unless it is for a real session, its inputs have no ends, so that nothing is carried beyond
+    them (edgelstm.reach).
+    """
+    assert artifact.manifest.detection is not None
+    detection = dataclasses.replace(
+        artifact.manifest.detection,
         residual_scale=(1.0, 1.0),
         span=1,
-        tail_start=1.0,
-        tail_scale=1.0,
+        tail=Tail(1.0, 1.0),
+        limits=(ChannelLimits(), ChannelLimits()),
         readings=1000,
-        residuals="recording",
         false_alarms_per_day=1.0,
     )
     detection = dataclasses.replace(detection, **changes)
-    manifest = dataclasses.replace(artifact.manifest, detection=detection)
+    inputs = tuple(
+        dataclasses.replace(port, clip=None, tensor=dataclasses.replace(port.tensor, scale=0.0))
+        for port in artifact.manifest.inputs
+    )
+    manifest = dataclasses.replace(
+        artifact.manifest,
+        detection=detection,
+        warm_up=warm_up,
+        inputs=artifact.manifest.inputs if real else inputs,
+    )
     return dataclasses.replace(artifact, manifest=manifest)
 
 
@@ -62,6 +80,12 @@ def fake(tiny: Artifact) -> Persistence:
 @pytest.fixture
 def pipeline(fake: Persistence) -> Pipeline:
     return Pipeline(cast(Session, fake))
+
+
+@pytest.fixture
+def warming(tiny: Artifact) -> Pipeline:
+    """Like `pipeline`, but with a warm-up."""
+    return Pipeline(cast(Session, Persistence(with_detection(tiny, warm_up=WARM_UP))))
 
 
 def readings(values: Iterable[Iterable[float]], start: int = 0) -> list[Reading]:
@@ -81,6 +105,21 @@ def scored(verdicts: Iterable[Verdict]) -> list[bool]:
     return [verdict.score is not None for verdict in verdicts]
 
 
+def compared(verdicts: Iterable[Verdict]) -> list[list[float] | None]:
+    return [None if v.residual is None else v.residual.tolist() for v in verdicts]
+
+
+def events(verdicts: Iterable[Verdict]) -> list[AlertEvent]:
+    return [change.event for verdict in verdicts for change in verdict.changes]
+
+
+def first_level(pipeline: Pipeline, scores_per_false_alarm: float) -> float:
+    """The level of the threshold alone for a first score of 0."""
+    detection = pipeline.session.artifact.manifest.detection
+    assert detection is not None
+    return make_threshold(detection, scores_per_false_alarm).update(0.0).threshold
+
+
 # Forecast and score
 
 
@@ -95,6 +134,7 @@ def test_reading_is_compared_with_the_forecast_of_the_one_before(pipeline: Pipel
     verdicts = feed(pipeline, readings(values))
     predicted = [v.predicted.tolist() for v in verdicts[1:] if v.predicted is not None]
     assert predicted == [list(v) for v in values[:-1]]
+    assert compared(verdicts) == [None, [2, 0], [0, 4], [-1, 0]]
     # The mean over two channels of the squared change since the reading before.
     assert [v.score for v in verdicts] == [None, 2.0, 8.0, 0.5]
 
@@ -122,12 +162,14 @@ def test_targets_are_compared_with_their_own_channels(tiny: Artifact) -> None:
             values = super().step(x)
             return None if values is None else values[1:]
 
-    artifact = with_detection(tiny, residual_scale=(1.0,))
+    artifact = with_detection(tiny)
     (output,) = artifact.manifest.outputs
+    assert artifact.manifest.detection is not None
     manifest = dataclasses.replace(
         artifact.manifest,
         outputs=(dataclasses.replace(output, channels=output.channels[1:]),),
         golden_tolerance=artifact.manifest.golden_tolerance[1:],
+        detection=dataclasses.replace(artifact.manifest.detection, residual_scale=(1.0,)),
     )
     fake = LevelOnly(dataclasses.replace(artifact, manifest=manifest))
     verdicts = feed(Pipeline(cast(Session, fake)), readings([(9, 1), (7, 1), (8, 3)]))
@@ -172,18 +214,20 @@ def test_without_a_forecast_there_is_no_score(windowed: Pipeline) -> None:
     assert windowed.counters == PipelineCounters(readings=10, scored=3)
 
 
-def test_warm_up_counts_the_runs_of_a_window(windowed: Pipeline) -> None:
-    verdicts = feed(windowed, quiet(3 * WARM_UP + 7))
-    judged = [i for i, v in enumerate(verdicts) if v.threshold is not None]
-    # Runs come at readings 3, 6, ...; scores one later. The run after the warm-up is the first
-    # whose score, or any later one, counts.
-    assert judged == [3 * (WARM_UP + 1), 3 * (WARM_UP + 2)]
+def test_warm_up_counts_the_runs_of_a_window(tiny_window: Artifact) -> None:
+    fake = EveryThird(with_detection(tiny_window, warm_up=WARM_UP))
+    verdicts = feed(Pipeline(cast(Session, fake)), quiet(3 * WARM_UP + 4))
+    # Runs come at readings 3, 6, ...; scores one later.
+    assert [i for i, is_scored in enumerate(scored(verdicts)) if is_scored] == [
+        3 * WARM_UP,
+        3 * WARM_UP + 3,
+    ]
 
 
 def test_budget_of_a_window_counts_its_scores(windowed: Pipeline) -> None:
-    threshold = feed(windowed, quiet(3 * WARM_UP + 4))[-1].threshold
+    threshold = feed(windowed, quiet(4))[-1].threshold
     # A reading a minute and a score in three: 480 a day.
-    assert threshold == pytest.approx(1 + math.log(480 / 50))
+    assert threshold == first_level(windowed, 480)
 
 
 def test_budget_that_is_too_generous_for_the_scores_of_a_window_is_refused(
@@ -201,8 +245,11 @@ def test_window_artifact_is_watched(tiny_window: Artifact, sines: NDArray[np.flo
     pipeline = Pipeline(Session(tiny_window))
     verdicts = feed(pipeline, readings(shifted.tolist()))
     # The first run is at the eighth reading, then at every third; each is for the next reading.
-    assert [i for i, v in enumerate(verdicts) if v.score is not None] == list(range(8, 500, 3))
-    opened = [i for i, v in enumerate(verdicts) if v.event is AlertEvent.OPENED]
+    forecasts = list(range(8, 500, 3))
+    assert [i for i, v in enumerate(verdicts) if v.predicted is not None] == forecasts
+    warm_up = tiny_window.manifest.warm_up
+    assert [i for i, v in enumerate(verdicts) if v.score is not None] == forecasts[warm_up - 1 :]
+    opened = [i for i, v in enumerate(verdicts) if AlertEvent.OPENED in events([v])]
     assert len(opened) == 1
     assert 300 <= opened[0] <= 305
 
@@ -212,47 +259,58 @@ def test_long_gap_empties_the_window(tiny_window: Artifact, sines: NDArray[np.fl
     feed(pipeline, readings(sines[:50].tolist()))
     after = feed(pipeline, readings(sines[100:130].tolist(), start=100))
     fresh = feed(Pipeline(Session(tiny_window)), readings(sines[100:130].tolist()))
-    assert [v.score for v in after] == [v.score for v in fresh]
-    assert scored(after)[:9] == [False] * 8 + [True]
+    assert compared(after) == compared(fresh)
+    assert [v.predicted is not None for v in after[:9]] == [False] * 8 + [True]
 
 
 # Warm-up
 
 
-def test_warm_up_scores_but_does_not_judge(pipeline: Pipeline) -> None:
+def test_there_is_no_score_in_warm_up(warming: Pipeline) -> None:
     wild = readings([(1000.0 * (-1) ** i, 0.0) for i in range(WARM_UP + 1)])
-    *warming, judged = feed(pipeline, wild)
-    assert scored(warming) == [False] + [True] * (WARM_UP - 1)
-    assert all(v.threshold is None and not v.exceeded and v.event is None for v in warming)
+    *before, judged = feed(warming, wild)
+    assert scored(before) == [False] * WARM_UP
+    assert compared(before)[1:] == [[2000.0 * (-1) ** i, 0] for i in range(1, WARM_UP)]
+    assert all(v.threshold is None and not v.exceeded and not v.changes for v in before)
     assert judged.threshold is not None
     assert judged.exceeded
-    assert judged.event is AlertEvent.OPENED
+    assert events([judged]) == [AlertEvent.OPENED]
+
+
+def test_it_says_whether_it_is_warming_up(warming: Pipeline) -> None:
+    feed(warming, quiet(WARM_UP))
+    assert warming.warming_up
+    feed(warming, quiet(1, start=WARM_UP))
+    assert not warming.warming_up
+    feed(warming, quiet(1, start=500))
+    assert warming.warming_up
 
 
 @pytest.mark.parametrize("gap", [False, True])
 def test_what_the_warm_up_was_like_is_no_part_of_a_score(tiny: Artifact, gap: bool) -> None:
-    fake = Persistence(with_detection(tiny, span=50))
+    fake = Persistence(with_detection(tiny, warm_up=WARM_UP, span=50))
     pipeline = Pipeline(cast(Session, fake))
     wild = [((-1.0) ** i * 30, 0.0) for i in range(WARM_UP)]
-    quiet = [(-30.0 if WARM_UP % 2 == 0 else 30.0, 0.0)] * 5
-    run = readings([*wild, *quiet])
+    run = readings([*wild, *[(-30.0, 0.0)] * 5])
     if gap:  # the reading after a short gap has no score: the next one is the first to be judged
         del run[WARM_UP + 1]
-    verdicts = [pipeline.update(reading) for reading in run]
-    assert (verdicts[WARM_UP - 1].score or 0) > 100
-    judged = [v for v in verdicts[WARM_UP:] if v.score is not None]
+    judged = [v for v in feed(pipeline, run) if v.score is not None]
     assert len(judged) == (3 if gap else 5)
     assert [v.score for v in judged] == [0.0] * len(judged)
     assert not any(v.exceeded for v in judged)
 
 
 def test_threshold_does_not_learn_in_warm_up(tiny: Artifact) -> None:
-    def level(warming: Iterable[Iterable[float]]) -> float | None:
-        fake = Persistence(with_detection(tiny))
-        run = readings([*warming, (0.0, 0.0)])
+    def level(before: Iterable[Iterable[float]]) -> float | None:
+        fake = Persistence(with_detection(tiny, warm_up=WARM_UP))
+        run = readings([*before, (0.0, 0.0)])
         return feed(Pipeline(cast(Session, fake)), run)[-1].threshold
 
     assert level([(9.0 * (-1) ** i, 0.0) for i in range(WARM_UP)]) == level([(0.0, 0.0)] * WARM_UP)
+
+
+def test_a_model_without_states_needs_no_warm_up(pipeline: Pipeline) -> None:
+    assert scored(feed(pipeline, quiet(3))) == [False, True, True]
 
 
 # Gaps
@@ -293,10 +351,10 @@ def test_reading_after_a_short_gap_is_stepped_and_forecasts_the_next(pipeline: P
     assert verdict.predicted.tolist() == [5, 5]
 
 
-def test_short_gap_keeps_the_warm_up_that_was_done(pipeline: Pipeline) -> None:
-    feed(pipeline, quiet(WARM_UP + 1))
-    after = feed(pipeline, quiet(2, start=WARM_UP + 3))
-    assert [v.threshold is None for v in after] == [True, False]
+def test_short_gap_keeps_the_warm_up_that_was_done(warming: Pipeline) -> None:
+    feed(warming, quiet(WARM_UP + 1))
+    after = feed(warming, quiet(2, start=WARM_UP + 3))
+    assert scored(after) == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -310,10 +368,10 @@ def test_long_gap_starts_afresh(pipeline: Pipeline, fake: Persistence, run: list
     assert pipeline.counters == PipelineCounters(readings=4, scored=2, restarts=1)
 
 
-def test_long_gap_warms_up_again(pipeline: Pipeline) -> None:
-    feed(pipeline, quiet(50))
-    after = feed(pipeline, quiet(WARM_UP + 1, start=100))
-    assert [v.threshold is None for v in after] == [True] * WARM_UP + [False]
+def test_long_gap_warms_up_again(warming: Pipeline) -> None:
+    feed(warming, quiet(50))
+    after = feed(warming, quiet(WARM_UP + 1, start=100))
+    assert scored(after) == [False] * WARM_UP + [True]
 
 
 def test_long_gap_resets_the_score(tiny: Artifact) -> None:
@@ -328,6 +386,7 @@ def test_long_gap_resets_the_states(tiny: Artifact, sines: NDArray[np.float64]) 
     after = feed(pipeline, readings(sines[100:130].tolist(), start=100))
     fresh = feed(Pipeline(Session(tiny)), readings(sines[100:130].tolist()))
     assert [v.score for v in after] == [v.score for v in fresh]
+    assert compared(after) == compared(fresh)
 
 
 @pytest.mark.parametrize("shift", [-3600.0, 3600.0])
@@ -344,10 +403,13 @@ def test_jitter_of_less_than_half_a_period_is_no_gap(pipeline: Pipeline) -> None
     assert scored(feed(pipeline, timed([0, 1.4, 2.0, 3.3, 4.0]))) == [False] + [True] * 4
 
 
-def test_reading_that_misses_a_value_is_counted_and_not_stepped(
-    pipeline: Pipeline, fake: Persistence
-) -> None:
-    run = readings([(1, 1), (2, 1), (math.nan, 1), (2, math.inf), (3, 1), (4, 1)])
+# Missing values
+
+NAN = math.nan
+
+
+def test_a_reading_without_a_value_is_none(pipeline: Pipeline, fake: Persistence) -> None:
+    run = readings([(1, 1), (2, 1), (NAN, NAN), (-math.inf, math.inf), (3, 1), (4, 1)])
     verdicts = feed(pipeline, run)
     assert fake.stepped == [[1, 1], [2, 1], [3, 1], [4, 1]]
     assert verdicts[2] == Verdict(run[2])
@@ -355,11 +417,70 @@ def test_reading_that_misses_a_value_is_counted_and_not_stepped(
     assert pipeline.counters == PipelineCounters(readings=6, scored=2, unusable=2, gaps=1)
 
 
-def test_many_readings_that_miss_a_value_are_a_long_gap(
+def test_many_readings_without_a_value_are_a_long_gap(
     pipeline: Pipeline, fake: Persistence
 ) -> None:
-    feed(pipeline, readings([(1, 1), *[(math.nan, 1)] * (LONG_GAP + 1), (3, 1)]))
+    feed(pipeline, readings([(1, 1), *[(NAN, NAN)] * (LONG_GAP + 1), (3, 1)]))
     assert fake.resets == 1
+
+
+@pytest.mark.parametrize("missing", [NAN, math.inf, -math.inf])
+def test_a_missing_channel_is_left_out_of_the_score(pipeline: Pipeline, missing: float) -> None:
+    verdicts = feed(pipeline, readings([(1, 1), (missing, 3)]))
+    residual = verdicts[1].residual
+    assert residual is not None
+    assert np.isnan(residual[0])
+    assert verdicts[1].score == residual[1] ** 2 == 4
+
+
+@pytest.fixture
+def real(tiny: Artifact) -> Pipeline:
+    """A pipeline without warm-up on a session that holds, which scores in units of 1."""
+    return Pipeline(Session(with_detection(tiny, real=True)))
+
+
+def test_the_model_goes_on_with_the_last_good_value(real: Pipeline, tiny: Artifact) -> None:
+    verdicts = feed(real, readings([(21, -5), (22, -4.8), (NAN, -4.6), (21, -4.4)]))
+    session = Session(tiny)
+    session.warm_up([(21, -5), (22, -4.8), (22, -4.6)])
+    forecast = session.step((21, -4.4))
+    after = real.update(readings([(20, -4)], start=4)[0])
+    assert after.predicted is not None
+    assert np.array_equal(after.predicted, cast(Any, forecast))
+    assert scored([*verdicts, after]) == [False, True, True, True, True]
+    assert real.counters == PipelineCounters(readings=5, scored=4)
+
+
+def test_a_channel_that_is_gone_for_long_stops_the_model(real: Pipeline, tiny: Artifact) -> None:
+    before = readings([(21, -5), (22, -4.8)])
+    gone = readings([(NAN, -4.6)] * 15, start=2)
+    back = readings([(21, -4.4), (22, -4.2), (21, -4)], start=17)
+    feed(real, before)
+    assert scored(feed(real, gone)) == [True] * 10 + [False] * 5
+    assert real.warming_up
+    fresh = feed(Pipeline(Session(with_detection(tiny, real=True))), back)
+    assert compared(feed(real, back)) == compared(fresh)
+    assert real.counters == PipelineCounters(
+        readings=20, scored=13, unusable=5, restarts=1, sensor_faults=1
+    )
+
+
+def test_a_first_reading_with_a_hole_is_not_used(real: Pipeline) -> None:
+    verdicts = feed(real, readings([(NAN, -5), (21, -5), (22, -5)]))
+    assert scored(verdicts) == [False, False, True]
+    assert real.counters == PipelineCounters(readings=3, scored=1, unusable=1)
+
+
+@pytest.mark.parametrize("policy", ["skip", "raise"])
+def test_the_sessions_own_policy_counts(tiny: Artifact, policy: str) -> None:
+    pipeline = Pipeline(Session(with_detection(tiny, real=True), invalid=policy))
+    run = readings([(21, -5), (NAN, -5), (21, -5), (22, -5)])
+    if policy == "raise":
+        with pytest.raises(ReadingError, match="not finite"):
+            feed(pipeline, run)
+        return
+    assert scored(feed(pipeline, run)) == [False, False, False, True]
+    assert pipeline.counters == PipelineCounters(readings=4, scored=1, unusable=1, gaps=1)
 
 
 def test_reading_with_another_number_of_values_is_refused(tiny: Artifact) -> None:
@@ -377,16 +498,17 @@ def test_level_shift_of_a_sine_is_announced_and_nothing_before_it(
     shifted[300:330, 0] += 6  # twice the amplitude of the sine
     pipeline = Pipeline(Session(tiny))
     verdicts = feed(pipeline, readings(shifted.tolist()))
-    events = [(i, v.event, v.alert) for i, v in enumerate(verdicts) if v.event]
-    assert [event for _, event, _ in events] == [AlertEvent.OPENED, AlertEvent.CLOSED]
-    (opened, _, first), (closed, _, last) = events
+    changes = [(i, *change) for i, v in enumerate(verdicts) for change in v.changes]
+    assert [event for _, event, _ in changes] == [AlertEvent.OPENED, AlertEvent.CLOSED]
+    (opened, _, first), (closed, _, last) = changes
     assert 300 <= opened <= 305
     assert 330 < closed < 420
-    assert first is not None
-    assert last is not None
     assert first.opened == last.opened == opened * PERIOD
     assert last.closed == closed * PERIOD
     assert last.peak_score == max(v.score or 0 for v in verdicts)
+    assert [name for name, _ in last.channels] == ["flow", "level"]
+    assert last.channels[0].share > 0.8
+    assert sum(channel.share for channel in last.channels) == pytest.approx(1)
     assert pipeline.alerts == 1
     assert pipeline.open_alert is None
 
@@ -406,12 +528,99 @@ def test_exceeded_means_a_score_above_the_threshold(
 
 
 def test_open_alert(pipeline: Pipeline) -> None:
-    feed(pipeline, quiet(WARM_UP + 5))
+    feed(pipeline, quiet(5))
     assert pipeline.open_alert is None
-    verdict = pipeline.update(Reading((WARM_UP + 5) * PERIOD, (60.0, -5.0)))
-    assert verdict.event is AlertEvent.OPENED
-    assert pipeline.open_alert == verdict.alert
+    verdict = pipeline.update(Reading(5 * PERIOD, (60.0, -5.0)))
+    (change,) = verdict.changes
+    assert change.event is AlertEvent.OPENED
+    assert pipeline.open_alert == change.alert
     assert pipeline.alerts == 1
+
+
+def test_the_policy_is_kept(fake: Persistence) -> None:
+    pipeline = Pipeline(cast(Session, fake), policy=AlertPolicy(k=2, n=3, quiet=4))
+    wild = [(0.0, 0.0), (0.0, 0.0), (50.0, 0.0), (0.0, 0.0), (0.0, 0.0)]
+    assert events(feed(pipeline, readings(wild))) == [AlertEvent.OPENED]
+    assert events(feed(pipeline, readings([(0.0, 0.0)] * 3, start=5))) == [AlertEvent.CLOSED]
+
+
+def test_what_exceeded_before_a_gap_does_not_count_after_it(fake: Persistence) -> None:
+    def opens(missing: int) -> bool:
+        pipeline = Pipeline(cast(Session, fake), policy=AlertPolicy(k=2, n=2))
+        feed(pipeline, quiet(3))
+        values = [(60.0, -5.0), (20.0, -5.0), (500.0, -5.0)]
+        at = [3, 4 + missing, 5 + missing]
+        run = [Reading(i * PERIOD, v) for i, v in zip(at, values, strict=True)]
+        return AlertEvent.OPENED in events(feed(pipeline, run))
+
+    assert opens(0)
+    assert not opens(1)
+    assert not opens(LONG_GAP + 1)
+
+
+def test_achieved_alerts_are_per_day_of_scored_readings(pipeline: Pipeline) -> None:
+    assert pipeline.achieved() == Achieved(0, 0)
+    assert pipeline.achieved().per_day is None
+    run = quiet(721)
+    run[400] = run[400]._replace(values=(60.0, -5.0))
+    feed(pipeline, run)
+    assert pipeline.achieved() == Achieved(1, 0.5)
+    assert pipeline.achieved().per_day == 2
+
+
+def test_achieved_alerts_of_a_window_count_what_a_score_stands_for(windowed: Pipeline) -> None:
+    feed(windowed, quiet(721))
+    assert windowed.counters.scored == 240
+    assert windowed.achieved() == Achieved(0, 0.5)
+
+
+# Faults of the sensor
+
+
+@pytest.fixture
+def limited(tiny: Artifact) -> Pipeline:
+    limits = (ChannelLimits(flat=30), ChannelLimits(low=-20.0, high=20.0))
+    return Pipeline(cast(Session, Persistence(with_detection(tiny, limits=limits))))
+
+
+def test_a_fault_of_the_sensor_is_no_anomaly(limited: Pipeline) -> None:
+    verdicts = feed(limited, readings([(20.0, i % 2) for i in range(60)]))
+    ((event, alert),) = [change for v in verdicts for change in v.changes]
+    assert event is AlertEvent.OPENED
+    assert (alert.kind, alert.reason) == (AlertKind.SENSOR_FAULT, "flat")
+    assert [channel.name for channel in alert.channels] == ["flow"]
+    assert limited.alerts == 0
+    assert limited.open_alert is None
+    assert limited.counters.sensor_faults == 1
+    assert limited.achieved().alerts == 0
+
+
+def test_both_kinds_of_alert_may_open_at_one_reading(limited: Pipeline) -> None:
+    verdicts = feed(limited, readings([(20.0, 15.0 * (i == 29)) for i in range(30)]))
+    assert events(verdicts[:-1]) == []
+    kinds = [change.alert.kind for change in verdicts[-1].changes]
+    assert kinds == [AlertKind.SENSOR_FAULT, AlertKind.ANOMALY]
+
+
+def test_faults_are_seen_where_there_is_no_score(limited: Pipeline) -> None:
+    run = readings([(NAN, NAN)] * 20)
+    kinds = [change.alert.reason for v in feed(limited, run) for change in v.changes]
+    assert set(kinds) == {"missing"}
+    assert limited.counters.sensor_faults == len(kinds) > 0
+
+
+def test_silence_is_a_fault_and_ends_with_the_next_reading(limited: Pipeline) -> None:
+    feed(limited, readings([(i % 2, 0.0) for i in range(5)]))
+    last = 4 * PERIOD
+    assert limited.silent(last + 2 * PERIOD) == ()
+    (change,) = limited.silent(last + 11 * PERIOD)
+    assert change.event is AlertEvent.OPENED
+    assert change.alert.reason == "missing"
+    assert limited.silent(last + 12 * PERIOD) == ()
+    assert limited.counters.sensor_faults == 1
+    verdict = limited.update(Reading(last + 13 * PERIOD, (1.0, 0.0)))
+    assert events([verdict]) == [AlertEvent.CLOSED]
+    assert limited.counters.sensor_faults == 1
 
 
 # Settings
@@ -422,17 +631,14 @@ def test_budget_of_the_artifact_is_the_default(fake: Persistence) -> None:
 
 
 def test_budget_can_be_overridden(tiny: Artifact) -> None:
-    def level(budget: float | None) -> float:
+    # A reading a minute: 1440 readings per false alarm by default.
+    levels: list[float] = []
+    for budget, readings_each in ((10, 144), (None, 1440), (0.1, 14_400)):
         fake = cast(Session, Persistence(with_detection(tiny)))
         pipeline = Pipeline(fake, false_alarms_per_day=budget)
-        threshold = feed(pipeline, quiet(WARM_UP + 1))[-1].threshold
-        assert threshold is not None
-        return threshold
-
-    # A reading a minute: 1440 readings per false alarm by default, tail start 1 and scale 1.
-    assert level(None) == pytest.approx(1 + math.log(1440 / 50))
-    assert level(0.1) == pytest.approx(1 + math.log(14_400 / 50))
-    assert level(10) == pytest.approx(1 + math.log(144 / 50))
+        levels.append(feed(pipeline, quiet(2))[-1].threshold or math.nan)
+        assert levels[-1] == first_level(pipeline, readings_each)
+    assert levels == sorted(set(levels))
 
 
 @pytest.mark.parametrize(
@@ -451,11 +657,22 @@ def test_budget_that_makes_no_sense_is_refused(
         Pipeline(cast(Session, fake), false_alarms_per_day=budget)
 
 
-@pytest.mark.parametrize("changes", [{"detection": None}, {"horizon": 0}])
-def test_artifact_without_a_forecast_is_refused(tiny: Artifact, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"detection": None}, "'tiny' was not calibrated .* 'edgelstm calibrate'"),
+        (
+            {"detection": None, "task": "none", "horizon": 0},
+            "'tiny' neither forecasts nor reconstructs .* 'edgelstm train'",
+        ),
+    ],
+)
+def test_artifact_without_a_detection_is_refused(
+    tiny: Artifact, changes: dict[str, Any], message: str
+) -> None:
     manifest = dataclasses.replace(tiny.manifest, **changes)
     fake = Persistence(dataclasses.replace(tiny, manifest=manifest))
-    with pytest.raises(ArtifactError, match="'tiny' does not forecast"):
+    with pytest.raises(ArtifactError, match=message):
         Pipeline(cast(Session, fake))
 
 
@@ -463,8 +680,19 @@ def test_artifact_without_a_forecast_is_refused(tiny: Artifact, changes: dict[st
 def test_artifact_that_forecasts_nothing_is_refused(
     name: str, request: pytest.FixtureRequest
 ) -> None:
-    with pytest.raises(ArtifactError, match=f"{name!r} does not forecast"):
+    with pytest.raises(ArtifactError, match=f"{name!r} neither forecasts"):
         Pipeline(Session(request.getfixturevalue(name)))
+
+
+def test_threshold_can_be_chosen(tiny: Artifact, sines: NDArray[np.float64]) -> None:
+    def levels(kind: str | None) -> list[float | None]:
+        verdicts = feed(Pipeline(Session(tiny), threshold=kind), readings(sines[:60].tolist()))
+        return [v.threshold for v in verdicts]
+
+    assert levels("static-quantile") != levels(None) == levels("adaptive-tail")
+    assert len(set(levels("static-quantile"))) == 2  # None, and the level that never moves
+    with pytest.raises(ConfigurationError, match="No threshold is called 'magic'"):
+        levels("magic")
 
 
 def test_two_pipelines_are_independent(tiny: Artifact, sines: NDArray[np.float64]) -> None:
@@ -477,16 +705,189 @@ def test_two_pipelines_are_independent(tiny: Artifact, sines: NDArray[np.float64
         b.update(Reading(i * PERIOD, (25.0, -5.0 + i % 3)))
     assert [v.score for v in together] == [v.score for v in alone]
     assert [v.threshold for v in together] == [v.threshold for v in alone]
-    assert a.counters == PipelineCounters(readings=100, scored=99)
+    assert a.counters == PipelineCounters(readings=100, scored=100 - WARM_UP)
     assert b.alerts > 0
     assert a.alerts == 0
 
 
-def test_alert_stays_open_over_a_long_gap(pipeline: Pipeline) -> None:
-    feed(pipeline, quiet(WARM_UP + 5))
-    pipeline.update(Reading((WARM_UP + 5) * PERIOD, (60.0, -5.0)))
-    after = feed(pipeline, quiet(WARM_UP, start=500))
-    assert [v.event for v in after] == [None] * WARM_UP
-    assert pipeline.open_alert is not None
-    last = feed(pipeline, quiet(60, start=500 + WARM_UP))
-    assert [v.event for v in last if v.event] == [AlertEvent.CLOSED]
+def test_alert_stays_open_over_a_long_gap(warming: Pipeline) -> None:
+    feed(warming, quiet(WARM_UP + 5))
+    warming.update(Reading((WARM_UP + 5) * PERIOD, (60.0, -5.0)))
+    after = feed(warming, quiet(WARM_UP, start=500))
+    assert events(after) == []
+    assert warming.open_alert is not None
+    assert events(feed(warming, quiet(60, start=500 + WARM_UP))) == [AlertEvent.CLOSED]
+
+
+# Horizons
+
+
+@pytest.fixture
+def ahead(tiny: Artifact) -> Pipeline:
+    artifact = with_detection(tiny)
+    manifest = dataclasses.replace(artifact.manifest, horizon=3)
+    return Pipeline(cast(Session, Persistence(dataclasses.replace(artifact, manifest=manifest))))
+
+
+def test_a_forecast_waits_for_the_reading_that_it_is_for(ahead: Pipeline) -> None:
+    verdicts = feed(ahead, readings([(float(i * i), 0.0) for i in range(6)]))
+    assert [None if v.predicted is None else v.predicted[0] for v in verdicts] == [
+        *[None] * 3,
+        *[0.0, 1.0, 4.0],
+    ]
+    assert compared(verdicts)[3:] == [[9, 0], [15, 0], [21, 0]]
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 4])
+def test_after_a_gap_forecasts_are_still_for_the_right_time(ahead: Pipeline, missing: int) -> None:
+    # Reading i has the value i, and is there or not; each is forecast three readings earlier.
+    there = [i for i in range(20) if not 8 <= i < 8 + missing]
+    verdicts = feed(ahead, [Reading(i * PERIOD, (float(i), 0.0)) for i in there])
+    for i, verdict in zip(there, verdicts, strict=True):
+        known = i - 3 in there
+        assert (verdict.predicted is not None) == known
+        if verdict.predicted is not None:
+            assert verdict.predicted[0] == i - 3
+
+
+def test_a_long_gap_drops_all_forecasts(ahead: Pipeline) -> None:
+    feed(ahead, quiet(5))
+    assert scored(feed(ahead, quiet(5, start=40))) == [False] * 3 + [True] * 2
+
+
+def test_warm_up_is_that_of_the_forecast(tiny: Artifact) -> None:
+    artifact = with_detection(tiny, warm_up=4)
+    manifest = dataclasses.replace(artifact.manifest, horizon=3)
+    fake = Persistence(dataclasses.replace(artifact, manifest=manifest))
+    verdicts = feed(Pipeline(cast(Session, fake)), quiet(10))
+    # The fourth step is the first that counts, and is for three readings later.
+    assert scored(verdicts) == [False] * 6 + [True] * 4
+
+
+# Reconstruction
+
+
+class Mean(Persistence):
+    """A window of four that gives back its mean, at every second reading."""
+
+    def step(self, x: ArrayLike) -> NDArray[np.float64] | None:
+        values = super().step(x)
+        if values is None or len(self.stepped) < 4 or len(self.stepped) % 2:
+            return None
+        return np.tile(np.nanmean(self.stepped[-4:], axis=0), 4)
+
+    def reset(self) -> None:
+        super().reset()
+        self.stepped.clear()
+
+
+def reconstructing(artifact: Artifact, warm_up: int = 0) -> Pipeline:
+    given = with_detection(artifact, warm_up=warm_up)
+    (output,) = given.manifest.outputs
+    detection = given.manifest.detection
+    assert detection is not None
+    manifest = dataclasses.replace(
+        given.manifest,
+        task="reconstruction",
+        horizon=0,
+        window=4,
+        hop=2,
+        outputs=(dataclasses.replace(output, channels=output.channels * 4),),
+        golden_tolerance=(0.0,) * 8,
+        detection=dataclasses.replace(detection, residual_scale=(1.0,) * 8),
+    )
+    return Pipeline(cast(Session, Mean(dataclasses.replace(given, manifest=manifest))))
+
+
+def test_a_reconstruction_is_compared_with_its_whole_window(tiny_window: Artifact) -> None:
+    pipeline = reconstructing(tiny_window)
+    verdicts = feed(pipeline, readings([(float(i), 10.0 * (i == 3)) for i in range(6)]))
+    assert scored(verdicts) == [False, False, False, True, False, True]
+    assert compared(verdicts)[3] == [-1.5, -2.5, -0.5, -2.5, 0.5, -2.5, 1.5, 7.5]
+    assert verdicts[3].predicted is not None
+    assert verdicts[3].predicted.tolist() == [1.5, 2.5] * 4
+    assert verdicts[3].score == pytest.approx((2 * (0.25 + 2.25) + 3 * 6.25 + 56.25) / 8)
+
+
+def test_the_shares_of_a_reconstruction_are_of_channels(tiny_window: Artifact) -> None:
+    pipeline = reconstructing(tiny_window)
+    verdicts = feed(pipeline, readings([(float(i), 10.0 * (i == 3)) for i in range(4)]))
+    ((_, alert),) = verdicts[3].changes
+    assert [name for name, _ in alert.channels] == ["level", "flow"]
+    assert alert.channels[0].share == pytest.approx(75 / 80)
+
+
+def test_a_missing_value_is_left_out_of_a_reconstruction(tiny_window: Artifact) -> None:
+    pipeline = reconstructing(tiny_window)
+    residual = feed(pipeline, readings([(0, 0), (NAN, 0), (3, 0), (3, 0)]))[3].residual
+    assert residual is not None
+    assert np.isnan(residual).tolist() == [False, False, True, *[False] * 5]
+
+
+def test_a_window_over_a_gap_is_not_compared(tiny_window: Artifact) -> None:
+    pipeline = reconstructing(tiny_window)
+    run = [Reading(i * PERIOD, (1.0, 1.0)) for i in range(15) if i != 5]
+    verdicts = feed(pipeline, run)
+    assert [i for i, v in enumerate(verdicts) if v.predicted is not None] == [3, 9, 11, 13]
+
+
+def test_the_warm_up_of_a_reconstruction_is_in_runs(tiny_window: Artifact) -> None:
+    verdicts = feed(reconstructing(tiny_window, warm_up=2), quiet(9))
+    assert [v.residual is not None for v in verdicts].count(True) == 3
+    assert scored(verdicts) == [False] * 7 + [True, False]
+
+
+# Times that go back
+
+
+def test_a_reading_of_the_past_is_left_out(pipeline: Pipeline, fake: Persistence) -> None:
+    values = [(1.0, 1.0), (2.0, 1.0), (9.0, 1.0), (3.0, 1.0)]
+    run = [Reading(t * PERIOD, v) for t, v in zip([0, 1, 0.5, 2], values, strict=True)]
+    verdicts = feed(pipeline, run)
+    assert verdicts[2] == Verdict(run[2])
+    assert fake.stepped == [[1, 1], [2, 1], [3, 1]]
+    assert compared(verdicts)[3] == [1, 0]
+    assert pipeline.counters == PipelineCounters(readings=4, scored=2, backwards=1)
+
+
+def test_readings_at_the_same_time_follow_one_another(pipeline: Pipeline) -> None:
+    assert scored(feed(pipeline, timed([0, 1, 1, 2]))) == [False, True, True, True]
+
+
+def test_a_clock_that_was_set_back_is_believed_in_the_end(
+    pipeline: Pipeline, fake: Persistence
+) -> None:
+    feed(pipeline, timed(range(100)))
+    verdicts = feed(pipeline, timed(range(40, 60)))
+    assert scored(verdicts) == [False] * (LONG_GAP + 1) + [True] * (9)
+    assert fake.resets == 1
+    assert pipeline.counters.backwards == LONG_GAP + 1
+    assert pipeline.counters.restarts == 1
+
+
+def test_a_few_strays_are_never_believed(pipeline: Pipeline, fake: Persistence) -> None:
+    for i in range(1, 100):
+        pipeline.update(Reading(i * PERIOD, (20.0, -5.0)))
+        pipeline.update(Reading((i - 0.5) * PERIOD, (20.0, -5.0)))
+    assert fake.resets == 0
+    assert pipeline.counters == PipelineCounters(readings=198, scored=98, backwards=99)
+
+
+def test_a_number_that_goes_back_is_of_the_past(pipeline: Pipeline) -> None:
+    verdicts = feed(pipeline, numbered([5, 6, 6, 4, 7]))
+    assert scored(verdicts) == [False, True, False, False, True]
+    assert pipeline.counters.backwards == 2
+
+
+def test_any_rate_takes_readings_as_they_come(tiny: Artifact) -> None:
+    fake = cast(Session, Persistence(with_detection(tiny)))
+    pipeline = Pipeline(fake, any_rate=True)
+    assert scored(feed(pipeline, timed([0, 5, 10, 500, 400, 405]))) == [False] + [True] * 5
+    feed(pipeline, timed([5 * i for i in range(200)]))
+    assert pipeline.counters.sensor_faults == 0
+    assert scored(feed(pipeline, numbered([1, 2, 4, 5]))) == [True, True, False, True]
+
+
+def test_a_wrong_rate_is_a_fault_of_the_sensor(pipeline: Pipeline) -> None:
+    feed(pipeline, timed([i / 2 for i in range(200)]))
+    assert pipeline.counters.sensor_faults == 1

@@ -105,6 +105,11 @@ def test_times(file: Path, cell: str, seconds: float) -> None:
     assert read_csv(file).timestamps.tolist() == [seconds]
 
 
+def test_times_of_both_kinds_in_one_column(file: Path) -> None:
+    file.write_text("time,flow\n1704067200,1\n2024-01-01T00:00:10Z,2\n1704067220,3\n")
+    assert (read_csv(file).timestamps - EPOCH_2024).tolist() == [0, 10, 20]
+
+
 def test_without_a_time_column_readings_are_a_sample_period_apart(file: Path) -> None:
     file.write_text("flow,level\n1,2\n3,4\n5,6\n")
     recording = read_csv(file, sample_period=0.5)
@@ -207,7 +212,7 @@ def test_unknown_time_column(file: Path) -> None:
     assert "time, flow" in message
 
 
-@pytest.mark.parametrize("cell", ["yesterday", "", "nan", "2024-13-01", "31.12.2024"])
+@pytest.mark.parametrize("cell", ["yesterday", "", "nan", "inf", "2024-13-01", "31.12.2024"])
 def test_bad_time(file: Path, cell: str) -> None:
     message = refusal(file, f"time,flow\n0,1\n{cell},2\n")
     assert f"line 3, column 'time': {cell!r} is not a time" in message
@@ -245,6 +250,54 @@ def test_any_file_is_read_or_refused(content: bytes) -> None:
     assert np.isfinite(recording.values).all()
     assert np.isfinite(recording.timestamps).all()
     assert recording.sample_period > 0
+
+
+# Time
+
+
+@pytest.mark.parametrize("blank", ["", "\n\n"])
+def test_time_that_goes_back_is_named_with_its_line(file: Path, blank: str) -> None:
+    rows = [f"{60 * i},{i}" for i in range(60)]
+    rows[40] = "120,40"
+    file.write_text("time,flow\n" + blank + "\n".join(rows))
+    recording = read_csv(file)  # a clock that was set back once: for the caller to judge
+    place = f"pump.csv, line {42 + len(blank)}: the time goes back from 1970-01-01 00:39:00 to "
+    assert (recording.step_back() or "").startswith(place + "1970-01-01 00:02:00")
+    with pytest.raises(RecordingError) as caught:
+        recording.rows(10, None).need_order()
+    assert str(caught.value).startswith(place)
+    assert "daylight saving" in str(caught.value)
+    recording.rows(0, 40).need_order()
+    recording.rows(40, None).need_order()
+
+
+def test_rows_of_a_table_without_lines_are_counted_as_the_file_has_them() -> None:
+    times = np.array([0.0, 1, 2, 3, 2, 5])
+    recording = Recording("pump.parquet", ("flow",), times, np.zeros((6, 1)), 1.0)
+    with pytest.raises(RecordingError, match=r"pump.parquet, row 4 \(counted from 0\): the time"):
+        recording.rows(2, None).rows(1, None).need_order()
+
+
+def test_rows_in_no_order_at_all_are_refused(file: Path) -> None:
+    times = np.random.default_rng(0).permutation(50) * 10
+    message = refusal_of("time,flow\n" + "".join(f"{t},1\n" for t in times), file)
+    assert re.search(r"pump\.csv, line \d+: the time goes back", message)
+
+
+def refusal_of(text: str, file: Path) -> str:
+    file.write_text(text)
+    with pytest.raises(RecordingError) as caught:
+        read_csv(file)
+    return str(caught.value)
+
+
+def test_readings_of_the_same_second(file: Path) -> None:
+    times = [i // 4 for i in range(41)]
+    file.write_text("time,flow\n" + "".join(f"{t},1\n" for t in times))
+    recording = read_csv(file)
+    recording.need_order()
+    assert recording.sample_period == pytest.approx(0.25, rel=0.1)
+    assert recording.timestamps.tolist() == times
 
 
 # The recording itself
@@ -353,6 +406,14 @@ def test_masked_values_are_missing() -> None:
     with pytest.raises(RecordingError, match=r"row 1 \(counted from 0\), channel 'channel_1': nan"):
         Recording.from_array(values)
     assert Recording.from_array(values[:1]).values.tolist() == [[1, 2]]
+
+
+def test_from_array_with_missing_values() -> None:
+    values = np.ma.masked_equal([[1, np.nan], [-999, 4]], -999)
+    recording = Recording.from_array(values, missing=True)
+    np.testing.assert_equal(recording.values, [[1, np.nan], [np.nan, 4]])
+    with pytest.raises(RecordingError, match=r"row 1 \(counted from 0\).*: -inf is not"):
+        Recording.from_array([1.0, -np.inf, np.nan], missing=True)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (0, 2), (3, 0), (1, 3, 2)])
