@@ -81,8 +81,8 @@ class AlertPolicy:
         n: see `k`.
         minimum_duration: seconds that this must have gone on before it opens, counted from the
             first exceeding score that no calm one followed, without the gaps.
-        quiet: calm scores in a row after which it closes. The default is the span of the score,
-            so that two peaks of one event are one alert.
+        quiet: calm scores in a row after which it closes. The default is half the span of the
+            score, so that two peaks of one event are one alert (docs/decisions/0017).
         cool_down: seconds after a closing in which none opens; one that is due then opens when
             they are over, if the threshold is still exceeded.
         release: the share of the threshold up to which a score is calm; None for the level that
@@ -95,7 +95,7 @@ class AlertPolicy:
     k: int = 1
     n: int = 1
     minimum_duration: float = 0.0
-    quiet: int = 20
+    quiet: int = 10
     cool_down: float = 0.0
     release: float | None = None
 

@@ -82,9 +82,14 @@ def calibrate_with_scores(
         none.
 
     Raises:
-        RecordingError: fewer than 150 residuals, or none at all of one target.
+        RecordingError: fewer than 150 residuals, none at all of one target, or a channel without a
+            value.
     """
     known = np.isfinite(residuals)
+    if not np.isfinite(values).any(axis=0).all():
+        raise RecordingError(
+            "A channel of the calibration has no value at all: see whether its sensor is connected."
+        )
     count = int(known.any(axis=1).sum())
     if count < MIN_RESIDUALS:
         raise RecordingError(
@@ -93,8 +98,8 @@ def calibrate_with_scores(
         )
     if not known.any(axis=0).all():
         raise RecordingError(
-            "A channel of the calibration has no value at all, so nothing is known of its "
-            "residuals: see whether its sensor is connected."
+            "A channel of the calibration has no residual at all, as its values were missing: see "
+            "whether its sensor is connected."
         )
     mean, std = channel_levels(values)
     spread = np.where(is_constant(mean, std), 1.0, std)[list(targets)]

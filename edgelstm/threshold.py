@@ -42,7 +42,7 @@ _LEAST_SCALE = 0.05  # of the start
 _LEAST_EXCESS = 0.02
 _SINGLE_SCORES = 0.5  # see above
 _HIGHEST_PEAK = 12  # times the mean excess; a failure must not hide the next one for days
-_QUIET = 10  # scores in a row below the start that end an excursion
+_QUIET = 10  # scores in a row below the start that end an excursion, as of an alert
 
 _RATE = 2 / 8001  # of adaptation: an exponential window of 8,000 readings
 _RATE_WHILE_EXCEEDED = 0.2  # times the rate; freezing instead could lock an alarm in for ever

@@ -136,7 +136,7 @@ def bench(
     """
     if not seconds <= _LONGEST_S:  # NaN is not
         raise ConfigurationError(f"--seconds is {seconds:g}; give {_LONGEST_S:,} at most.")
-    with open_verified(artifact, backend) as session, ProgressLine() as progress:
+    with open_verified(artifact, backend, calibration=False) as session, ProgressLine() as progress:
         readings = _readings(session.artifact)
         candidates = [
             Candidate("session.step", session.step, readings),

@@ -162,7 +162,10 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
 
     log = LogSink(write)
     verdicts = []
-    with open_verified(artifact) as session, open_source(device.port, format="frames") as source:
+    with (
+        open_verified(artifact, calibration=False) as session,
+        open_source(device.port, format="frames") as source,
+    ):
         pipeline = Pipeline(session)
         for verdict in watch(pipeline, source, latency):
             verdicts.append(verdict)

@@ -14,8 +14,8 @@ from edgelstm.errors import RecordingError
 from edgelstm_quantize.training_data import TrainingData
 
 CLIP = 8.0
-# Categories are spread over nearly all that the clip leaves, so that int8 tells them apart.
-_CODES_REACH = 7.0
+# Categories are spread over so much of what the clip leaves, so that int8 tells them apart.
+_CODES_REACH = 7 / 8
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Encoding:
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     codes: tuple[tuple[float, ...] | None, ...]
+    clip: float = CLIP
 
     @property
     def numbers(self) -> list[int]:
@@ -53,7 +54,7 @@ class Encoding:
 
     def features(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Physical units, (readings, channels), to what a network sees, (readings, features)."""
-        numbers = np.clip(self.normalise(values)[:, self.numbers], -CLIP, CLIP)
+        numbers = np.clip(self.normalise(values)[:, self.numbers], -self.clip, self.clip)
         one_hot = [
             (values[:, [k]] == np.array(codes)).astype(np.float64)
             for k, codes in enumerate(self.codes)
@@ -62,8 +63,12 @@ class Encoding:
         return np.concatenate([numbers, *one_hot], axis=1)
 
 
-def fit_encoding(data: TrainingData) -> Encoding:
+def fit_encoding(data: TrainingData, clip: float = CLIP) -> Encoding:
     """Measures the scaling on the known values.
+
+    Args:
+        data: to train on.
+        clip: bound on |normalised|.
 
     Raises:
         RecordingError: a channel has no value at all, or none of the targets ever changes.
@@ -79,7 +84,7 @@ def fit_encoding(data: TrainingData) -> Encoding:
         if name in data.categories:
             codes = data.categories[name]
             mean[k] = (codes[0] + codes[-1]) / 2
-            std[k] = (codes[-1] - codes[0]) / (2 * _CODES_REACH) or 1.0
+            std[k] = (codes[-1] - codes[0]) / (2 * _CODES_REACH * clip) or 1.0
             continue
         mean[k], spread = known.mean(), known.std()
         if spread > 1e-9 * max(1.0, abs(mean[k])):
@@ -91,4 +96,4 @@ def fit_encoding(data: TrainingData) -> Encoding:
             f"The readings of {', '.join(data.targets)} never change, so there is nothing to "
             "learn; train on a recording in which the sensor works."
         )
-    return Encoding(mean, std, tuple(data.categories.get(name) for name in data.channels))
+    return Encoding(mean, std, tuple(data.categories.get(name) for name in data.channels), clip)

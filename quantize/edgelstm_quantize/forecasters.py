@@ -22,6 +22,7 @@ from edgelstm_quantize.ridge import TAPS
 
 KINDS = ("hybrid", "lstm", "gru", "ridge", "autoencoder")
 WINDOW = 32
+_RECURRENT_CLIP = 4.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,15 @@ class Architecture:
         """Whether a frozen linear part stands beside the network."""
         return self.kind in ("hybrid", "ridge")
 
+    @property
+    def clip(self) -> float:
+        """Where the normalised readings are clipped.
+
+        The ranges of int8 go as far as the clip does. A cell state that is all there is would be
+        coarse with a wide one, where that of a hybrid is but a correction.
+        """
+        return _RECURRENT_CLIP if self.kind in ("lstm", "gru") else CLIP
+
     def __str__(self) -> str:
         if self.kind == "ridge":
             return "a ridge, without recurrent layers"
@@ -109,7 +119,7 @@ def build_model(
     """
     x = keras.Input((architecture.window, len(encoding.codes)), name="readings")
     z = keras.layers.Normalization(**_scaling(encoding), name="normalise")(x)
-    z = keras.ops.clip(z, -CLIP, CLIP)
+    z = keras.ops.clip(z, -encoding.clip, encoding.clip)
     features = _features(z, encoding)
     parts = []
     if kernel is not None:

@@ -76,7 +76,7 @@ def refuse_what_never_works(model: keras.Model) -> None:
 def _has_past(operation: Any) -> bool:
     """Whether an operation makes more of a sequence than of its steps one by one."""
     if isinstance(operation, layers.Conv1D):
-        return operation.padding == "causal" and operation.kernel_size[0] > 1
+        return bool(operation.padding == "causal" and operation.kernel_size[0] > 1)
     return isinstance(operation, (layers.RNN, layers.Bidirectional))
 
 

@@ -4,10 +4,10 @@ A hybrid's forecast of the reading `horizon` steps later is
 
     CausalConv1D(targets, taps)(z) + Dense(targets)(LSTM(units)(z)),
 
-with `z` the normalised readings, clipped at 8 standard deviations. The convolution is solved by
-ridge regression and frozen. The dense layer starts near zero, so training starts at the ridge
-solution, and early stopping never leaves it for something worse: on short recordings a linear
-model is hard to beat, on longer ones the LSTM adds what is not linear.
+with `z` the normalised readings, clipped at 8 standard deviations (those of an LSTM or GRU alone at
+4). The convolution is solved by ridge regression and frozen. The dense layer starts near zero, so
+training starts at the ridge solution, and early stopping never leaves it for something worse: on
+short recordings a linear model is hard to beat, on longer ones the LSTM adds what is not linear.
 
 Each reading is also predicted by a model that has not seen it (three contiguous folds). These
 out-of-fold residuals are what a threshold can be set on; the residuals of the final model on its
@@ -172,7 +172,7 @@ class _Job:
     ) -> None:
         self._data, self._architecture, self._horizon = data, architecture, horizon
         self._seed, self._limits, self._on_progress = seed, limits, on_progress
-        self._encoding = fit_encoding(data)
+        self._encoding = fit_encoding(data, architecture.clip)
         self._columns = [data.channels.index(name) for name in data.targets]
         self._folds = blocks(len(data), _FOLDS)
         self._task: _Task = (

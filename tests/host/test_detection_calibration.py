@@ -282,6 +282,17 @@ def test_texts_are_the_codes_of_the_training(waves: Recording, tmp_path: Path) -
         convert(path, unknown, recipe="float32")
 
 
+def test_no_residual_crosses_from_one_recording_to_the_next(waves: Recording) -> None:
+    """Two halves that have nothing to do with each other: each has a warm-up of its own."""
+    first = waves.rows(0, 300)
+    second = dataclasses.replace(first, values=first.values + np.array([40.0, 0, 0]))
+    done = convert(forecaster(), [first, second], recipe="float32")
+    assert done.calibrated is not None
+    residuals = done.calibrated.residuals
+    known = np.isfinite(residuals).all(axis=1)
+    assert np.flatnonzero(~known).tolist() == [*range(20), *range(300, 320)]
+
+
 def test_another_rate_than_in_training_is_refused(
     trained: tuple[Path, Recording, Array],
 ) -> None:

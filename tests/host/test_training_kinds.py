@@ -323,7 +323,7 @@ def test_every_kind_streams(kind: str, tmp_path: Path) -> None:
         targets = [0, 2]
     layers = 2 if kind == "two layers" else 1
     made = Architecture(kind if kind in ("ridge", "lstm", "gru") else "hybrid", 8, layers)
-    encoding = fit_encoding(data)
+    encoding = fit_encoding(data, made.clip)
     network = build_network(made, encoding.width, len(targets))
     if network is not None:
         roughen(network)

@@ -83,8 +83,8 @@ def test_quiet_of_one_closes_at_once() -> None:
     assert [i for i, _ in feed(rule, "505000")] == [0, 1, 2, 3]
 
 
-def test_default_quiet_is_twenty_readings() -> None:
-    assert [i for i, _ in feed(AlertRule(), "5" + "0" * 25)] == [0, 20]
+def test_default_quiet_is_ten_readings() -> None:
+    assert [i for i, _ in feed(AlertRule(), "5" + "0" * 25)] == [0, 10]
 
 
 def test_alerts_are_numbered_from_one() -> None:

@@ -163,8 +163,13 @@ def test_a_recording_that_is_too_short_says_how_many_are_missing(count: int, mor
 def test_a_channel_without_a_residual_is_refused() -> None:
     residuals = NORMAL.copy()
     residuals[:, 1] = np.nan
-    with pytest.raises(RecordingError, match="no value at all"):
+    with pytest.raises(RecordingError, match="no residual at all"):
         calibrated(residuals, NORMAL)
+
+
+def test_a_channel_without_a_value_is_refused() -> None:
+    with pytest.raises(RecordingError, match="no value at all"):
+        calibrated(NORMAL, np.insert(NORMAL, 2, np.nan, axis=1))
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
