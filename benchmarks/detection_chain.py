@@ -63,6 +63,9 @@ def run(job: Job, cache: Path) -> Path:
     path = job.path(cache)
     if path.exists():
         return path
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)  # as the command does
     from edgelstm_quantize import keras_files
     from edgelstm_quantize.convert import convert
     from edgelstm_quantize.training import train

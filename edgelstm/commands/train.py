@@ -13,6 +13,7 @@ from edgelstm.commands.console import ProgressLine, output_option, read_recordin
 from edgelstm.errors import ConfigurationError, RecordingError
 from edgelstm.files import check_output
 from edgelstm.recording import Recording
+from edgelstm.sinks.log import format_duration
 
 if TYPE_CHECKING:
     from edgelstm_quantize.jobs import TrainingSummary
@@ -73,9 +74,8 @@ _KINDS = ("hybrid", "lstm", "gru", "ridge", "autoencoder")
 @click.option(
     "--horizon",
     type=click.IntRange(1, 10_000),
-    default=1,
-    show_default=True,
-    help="How many readings ahead it forecasts.",
+    help="How many readings ahead it forecasts. Default: 1, or for a smooth signal as many, up to "
+    "32, as it takes for the forecast not to be easy.",
 )
 @click.option(
     "--window",
@@ -126,7 +126,7 @@ def train(
     one, and a column of numbers for each channel. Of several FILEs all have the same channels.
     Missing values are filled, and no forecast is judged by them.
 
-    The model learns to forecast the next reading; how far it is off tells what is not normal.
+    The model learns to forecast later readings; how far it is off tells what is not normal.
 
     Example: edgelstm train pump.csv --rows 0:5000 -o pump.keras
     """
@@ -147,7 +147,7 @@ def train(
         used = [resampling.resample(recording, resample, categorical) for recording in recordings]
     data = prepare(used, targets=targets or None, categorical=categorical)
     options = TrainingOptions(**given)
-    _need_enough(data, training_readings(options.horizon, options.window), files)
+    _need_enough(data, training_readings(options.horizon or 1, options.window), files)
     for line in _describe_data(data, recordings, resample):
         click.echo(line)
     for remark in data.remarks:
@@ -233,6 +233,9 @@ def _describe_training(data: TrainingData, summary: TrainingSummary, kind: str) 
         f"Trained on {len(data):,} readings of {', '.join(data.channels)} "
         f"({summary.parameters:,} parameters{iterations})."
     )
+    if summary.horizon > 1:
+        ahead = format_duration(summary.horizon * data.sample_period)
+        yield f"It forecasts {summary.horizon} readings, {ahead}, ahead."
     what = "Reconstruction" if kind == "autoencoder" else "Forecast"
     beside = {
         "ridge": "it is linear",

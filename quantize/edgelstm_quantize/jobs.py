@@ -26,7 +26,7 @@ class TrainingOptions:
     model: str = "hybrid"
     units: int = 32
     layers: int = 1
-    horizon: int = 1
+    horizon: int | None = None
     dropout: float = 0.0
     window: int | None = None
     iterations: int | None = None
@@ -59,6 +59,7 @@ class TrainingSummary:
     ridge_error: float
     error: float
     iterations: int
+    horizon: int
     targets: tuple[TargetSummary, ...]
     remarks: tuple[str, ...]
 
@@ -105,6 +106,7 @@ def train_to_file(
         trained.ridge_error,
         trained.error,
         trained.iterations,
+        trained.record.horizon,
         tuple(map(TargetSummary, data.targets, trained.std, trained.rms, trained.ridge_rms)),
         trained.remarks,
     )

@@ -38,6 +38,7 @@ from edgelstm_quantize.forecasters import (
     start_weights,
 )
 from edgelstm_quantize.forecasting import Forecasting
+from edgelstm_quantize.horizons import choose_horizon
 from edgelstm_quantize.keras_files import TrainingRecord, fingerprint
 from edgelstm_quantize.limits import training_readings
 from edgelstm_quantize.progress import Progress, silent
@@ -92,7 +93,7 @@ def train(
     model: str = "hybrid",
     units: int = 32,
     layers: int = 1,
-    horizon: int = 1,
+    horizon: int | None = None,
     dropout: float = 0.0,
     window: int | None = None,
     seed: int = 0,
@@ -111,7 +112,7 @@ def train(
         model: "hybrid", "ridge" (its linear part alone), "lstm", "gru" or "autoencoder".
         units: of each recurrent layer.
         layers: recurrent layers on top of one another.
-        horizon: steps ahead of the forecast.
+        horizon: steps ahead of the forecast; by default as `horizons` chooses.
         dropout: share of the outputs of the recurrent layers left out at each step of training.
         window: readings that an autoencoder reconstructs, 32 by default.
         seed: the same seed gives the same model on the same machine.
@@ -132,14 +133,33 @@ def train(
     if model == "autoencoder" and window is None:
         window = WINDOW
     architecture = Architecture(model, units, layers, dropout, window)
-    _check_options(architecture, horizon, iterations, patience, warm=warm_start is not None)
-    ready = _ready(data, targets, categorical, architecture, horizon)
+    _check_options(architecture, horizon or 1, iterations, patience, warm=warm_start is not None)
+    ready = _ready(data, targets, categorical, architecture, horizon or 1)
+    if horizon is None:
+        horizon = _find_horizon(ready, architecture)
     keras.utils.set_random_seed(seed)
     limits = (
         _ITERATIONS if iterations is None else iterations,
         _PATIENCE if patience is None else patience,
     )
     return _Job(ready, architecture, horizon, seed, limits, on_progress).run(warm_start)
+
+
+def _find_horizon(data: TrainingData, architecture: Architecture) -> int:
+    """The horizon to forecast at, where none is asked for; 1 for what forecasts nothing."""
+    if architecture.window is not None:
+        return 1
+    encoding, folds = fit_encoding(data, architecture.clip), blocks(len(data), _FOLDS)
+
+    def explained_by(horizon: int) -> NDArray[np.float64] | None:
+        if len(data) < training_readings(horizon):
+            return None
+        try:
+            return Forecasting(data, encoding, horizon, folds).explained()
+        except RecordingError:  # no stretch without a gap is long enough
+            return None
+
+    return choose_horizon(explained_by)
 
 
 class _Task(Protocol):
