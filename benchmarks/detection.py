@@ -40,6 +40,7 @@ from edgelstm.evaluation.nab import nab_score
 
 _SHIPPED = RECIPES[0]
 _DAY_S = 86_400.0
+_JOBS_OF_A_PROCESS = 12
 
 
 @dataclass(frozen=True)
@@ -104,27 +105,29 @@ def _run_all(
     groups: Mapping[str, Sequence[LabelledSeries]], seeds: int, jobs: int, cache: Path
 ) -> dict[str, list[Run]]:
     wanted = [
-        (group, one, seed) for group, of in groups.items() for one in of for seed in range(seeds)
+        (group, one, seed) for seed in range(seeds) for group, of in groups.items() for one in of
     ]
-    context = get_context("spawn")  # TensorFlow does not survive a fork
     runs: dict[str, list[Run]] = {group: [] for group in groups}
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=25) as pool:
-        futures = {
-            pool.submit(run, Job(one.name, one.recording, one.prefix, seed), cache): (
-                group,
-                one,
-                seed,
-            )
-            for group, one, seed in wanted
-        }
-        for done, future in enumerate(as_completed(futures), start=1):
-            group, one, seed = futures[future]
-            try:
-                with np.load(future.result()) as arrays:
-                    runs[group].append(Run(one, seed, dict(arrays)))
-            except RecordingError as error:
-                print(f"{one.name}, seed {seed}: {error}", file=sys.stderr)
-            print(f"\r{done} of {len(wanted)} ", end="", file=sys.stderr)
+    for start in range(0, len(wanted), jobs * _JOBS_OF_A_PROCESS):
+        part = wanted[start : start + jobs * _JOBS_OF_A_PROCESS]
+        # New processes for each part: TensorFlow does not survive a fork, and keeps what it took.
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            futures = {
+                pool.submit(run, Job(one.name, one.recording, one.prefix, seed), cache): (
+                    group,
+                    one,
+                    seed,
+                )
+                for group, one, seed in part
+            }
+            for done, future in enumerate(as_completed(futures), start=start + 1):
+                group, one, seed = futures[future]
+                try:
+                    with np.load(future.result()) as arrays:
+                        runs[group].append(Run(one, seed, dict(arrays)))
+                except RecordingError as error:
+                    print(f"{one.name}, seed {seed}: {error}", file=sys.stderr)
+                print(f"\r{done} of {len(wanted)} ", end="", file=sys.stderr)
     print(file=sys.stderr)
     for of in runs.values():
         of.sort(key=lambda r: (r.seed, r.series.name))

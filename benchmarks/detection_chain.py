@@ -6,6 +6,7 @@ back. What comes out are arrays, kept in a cache, so that figures can be taken a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import tempfile
 import time
@@ -16,12 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import edgelstm
+import edgelstm_quantize
 from edgelstm.commands.scoring import Scored, score_recording
 from edgelstm.errors import CalibrationWarning
 from edgelstm.recording import Recording
 from edgelstm.session import Session
 
-VERSION = 1
 RECIPES = ("int8-float", "int8", "float32")
 READINGS_PER_ALARM = (500, 1100, 2000, 5000)
 """Budgets that are tried beside the default one, with the first recipe."""
@@ -44,11 +46,24 @@ class Job:
     seed: int
 
     def path(self, cache: Path) -> Path:
-        """Where the arrays are kept: another file for other data."""
+        """Where the arrays are kept: another file for other data, and for other code."""
         digest = hashlib.sha256(self.recording.values.tobytes())
-        digest.update(f"{VERSION} {self.prefix} {self.seed}".encode())
+        digest.update(self.recording.timestamps.tobytes())
+        digest.update(f"{_code()} {self.prefix} {self.seed}".encode())
         stem = self.name.replace("/", "-").removesuffix(".csv")
         return cache / f"{stem}-{self.seed}-{digest.hexdigest()[:12]}.npz"
+
+
+@functools.cache
+def _code() -> str:
+    """A hash of everything that the arrays are computed with."""
+    digest = hashlib.sha256()
+    for package in (edgelstm, edgelstm_quantize):
+        for folder in package.__path__:
+            for file in sorted(Path(folder).rglob("*.py")):
+                digest.update(file.read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()
 
 
 def run(job: Job, cache: Path) -> Path:

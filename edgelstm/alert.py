@@ -35,6 +35,9 @@ class ChannelShare(NamedTuple):
 
 Channels = tuple[ChannelShare, ...]
 
+_MOST_SCORES = 100_000
+"""That an alert can look back over: a bit each, which move at every reading."""
+
 
 @dataclass(frozen=True)
 class Alert:
@@ -104,6 +107,10 @@ class AlertPolicy:
             raise ConfigurationError(
                 f"An alert cannot open when {self.k} of the last {self.n} scores exceed; the first "
                 "figure must be at least 1 and at most the second."
+            )
+        if self.n > _MOST_SCORES:
+            raise ConfigurationError(
+                f"An alert cannot look back over {self.n:,} scores; take {_MOST_SCORES:,} or fewer."
             )
         for name, seconds in (
             ("minimum duration", self.minimum_duration),

@@ -18,6 +18,7 @@ from edgelstm.threshold import TAIL_QUANTILE, fit_tail, readings_per_false_alarm
 SPAN = 20
 MIN_RESIDUALS = 150
 SETTLING = 60  # first scores left out of the tail: the average needs three spans to fill
+_LEAST_SCORES = 30  # the robust scorer has its first score after as many residuals again
 _LEAST_SCALE = 0.01  # of a channel's standard deviation
 _MOST_PEAKS = 500
 _FLAT_RUNS = 10  # times the longest run of equal values: then a sensor is stuck
@@ -82,8 +83,8 @@ def calibrate_with_scores(
         none.
 
     Raises:
-        RecordingError: fewer than 150 residuals, none at all of one target, or a channel without a
-            value.
+        RecordingError: fewer than 150 residuals, or too few of each target for scores; none at all
+            of one target, or a channel without a value.
     """
     known = np.isfinite(residuals)
     if not np.isfinite(values).any(axis=0).all():
@@ -119,7 +120,13 @@ def calibrate_with_scores(
         false_alarms_per_day=false_alarms_per_day,
     )
     scores = score(residuals, unfitted)
-    return fit_scores(unfitted, settled(scores)), scores
+    usable = settled(scores)
+    if len(usable) < _LEAST_SCORES:
+        raise RecordingError(
+            f"The {count:,} residuals of the calibration give {len(usable):,} settled scores, and "
+            f"a threshold needs {_LEAST_SCORES}: record for longer, with fewer values missing."
+        )
+    return fit_scores(unfitted, usable), scores
 
 
 def fit_scores(detection: Detection, scores: NDArray[np.float64]) -> Detection:

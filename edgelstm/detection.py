@@ -107,6 +107,12 @@ class Detection:
             raise ConfigurationError(
                 "The detection has a residual scale or a span that is not positive."
             )
+        measured = (*self.score_body, *self.score_peaks, *self.channel_mean, *self.channel_std)
+        if not all(map(math.isfinite, measured)) or self.readings < 0:
+            raise ConfigurationError(
+                "The detection has a score, a mean or a standard deviation that is not finite, or "
+                "a negative number of readings."
+            )
         if not 0 < self.false_alarms_per_day < math.inf:
             raise ConfigurationError(
                 f"The detection has a budget of {self.false_alarms_per_day} false alarms a day."

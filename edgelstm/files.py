@@ -21,11 +21,13 @@ def check_output(path: Path, *, force: bool, suffix: str = "") -> None:
 
     Raises:
         OutputExistsError: the file exists and `force` is false.
-        ConfigurationError: it has another suffix, it is a folder, or its folder does not exist or
-            cannot be written.
+        ConfigurationError: it has another suffix, it is a folder, a device or a pipe, or its folder
+            does not exist or cannot be written.
     """
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder; name a file in it.")
+    if path.exists() and not path.is_file():  # to replace /dev/null would break the machine
+        raise ConfigurationError(f"{path} is a device or a pipe; name an ordinary file.")
     if not path.parent.is_dir():
         raise ConfigurationError(f"The folder {path.parent} does not exist; make it first.")
     if not os.access(path.parent, os.W_OK):

@@ -6,8 +6,9 @@ then, or at the reading that its forecast is for, there is a score. The pipeline
 for what a residual is worth:
 
 - while the states still tell of how they began (warm-up) there is no score;
-- a value that is missing (not finite) has no part in the residual, and the model goes on with the
-  channel's last one, as `Session` says; a reading without a single value is no reading;
+- a value that is missing (not finite) has no part in the residual, and for as long as another
+  channel lives the model goes on with the channel's last one (see `edgelstm.stand_ins`); a reading
+  without a single value is no reading;
 - a reading whose forecast fell into a short gap has no score, nor has a window over one, and no
   exceedance from before a gap counts towards an alert after it;
 - after a long gap the states are of the past: the session starts afresh and warms up. An alert
@@ -37,6 +38,7 @@ from edgelstm.reading import Reading
 from edgelstm.residuals import make_residuals
 from edgelstm.sensor_faults import SensorFaults
 from edgelstm.session import Session
+from edgelstm.stand_ins import StandIns
 from edgelstm.threshold import readings_per_false_alarm
 
 LONG_GAP = 10
@@ -74,7 +76,8 @@ class PipelineCounters:
     Attributes:
         readings: that came.
         scored: those with a score.
-        unusable: those that were not stepped: without a value, or too long with some missing.
+        unusable: those that were not stepped: without a value, or with one missing for which
+            nothing can stand in yet.
         gaps: short gaps.
         restarts: how often the states were reset.
         backwards: readings that were left out because their time went back.
@@ -160,6 +163,7 @@ class Pipeline:
             detection.false_alarms_per_day if false_alarms_per_day is None else false_alarms_per_day
         )
         """False alarms per day that the threshold grants."""
+        self._stand_ins = StandIns(manifest)
         self._residuals = make_residuals(manifest)
         self._scorer = make_scorer(detection)
         self._threshold = make_threshold(
@@ -223,19 +227,20 @@ class Pipeline:
             return Verdict(reading, changes=self._fault_changes(reading))
         if missing:
             self._mind_the_gap(missing)
-        if whole:
-            output = self.session.step(values)
+        if whole or self.session.invalid == "hold":
+            completed = self._stand_ins.complete(values, whole=whole)
         else:
-            values = tuple(value if math.isfinite(value) else math.nan for value in values)
-            skipped = self.session.counters.skipped
-            output = self._step_with_holes(values)
-            if self.session.counters.skipped > skipped:
-                counters.unusable += 1
-                return Verdict(reading, changes=self._fault_changes(reading))
+            self.session.step(values)  # skips it, or raises
+            completed = None
+        if completed is None:
+            counters.unusable += 1
+            return Verdict(reading, changes=self._fault_changes(reading))
+        inputs, observed = completed
+        output = self.session.step(inputs)
         self._last = _Place(reading.timestamp, reading.sequence_number)
         self._behind = 0
         changes = self._fault_changes(reading)
-        compared = self._residuals.update(values, output)
+        compared = self._residuals.update(observed, output, inputs)
         if compared is None:
             return Verdict(reading, changes=changes)
         predicted, residual, warm = compared
@@ -275,6 +280,7 @@ class Pipeline:
             self.session.state,
             self._detection,
             {
+                "stand_ins": self._stand_ins.state,
                 "residuals": self._residuals.state,
                 "scorer": self._scorer.state,
                 "threshold": self._threshold.state,
@@ -289,13 +295,14 @@ class Pipeline:
     @state.setter
     def state(self, state: PipelineState) -> None:
         parts: list[Any] = [
+            self._stand_ins,
             self._residuals,
             self._scorer,
             self._threshold,
             self._rule,
             self._faults,
         ]
-        names = ["residuals", "scorer", "threshold", "rule", "faults"]
+        names = ["stand_ins", "residuals", "scorer", "threshold", "rule", "faults"]
         before = [part.state for part in parts]
         kinds = dict(zip(names, map(type, before), strict=True))
         new = unpack(state, self._detection, kinds | {"progress": _Progress})
@@ -332,26 +339,14 @@ class Pipeline:
     def _mind_the_gap(self, missing: int) -> None:
         self._rule.gap()
         if missing > LONG_GAP:
+            self.counters.restarts += 1
             self.session.reset()
-            self._start_afresh()
+            self._residuals.reset()
+            self._scorer.reset()
+            self.warming_up = True
         else:
             self.counters.gaps += 1
             self._residuals.gap(missing)
-
-    def _start_afresh(self) -> None:
-        self.counters.restarts += 1
-        self._residuals.reset()
-        self._scorer.reset()
-        self.warming_up = True
-
-    def _step_with_holes(self, values: tuple[float, ...]) -> NDArray[np.float64] | None:
-        resets = self.session.counters.resets
-        output = self.session.step(values)
-        if self.session.counters.resets > resets:  # something stood in for too long
-            self._rule.gap()
-            self._start_afresh()
-            self._last = None
-        return output
 
     def _fault_changes(self, reading: Reading) -> tuple[AlertChange, ...]:
         changes = self._faults.update(reading)

@@ -36,7 +36,8 @@ class Reach:
         Missing values, NaN, carry nothing.
         """
         beyond: NDArray[np.float64] = x - np.minimum(np.maximum(x, self.low), self.high)
-        return CARRIED * np.nan_to_num(beyond, nan=0.0)
+        beyond[np.isnan(beyond)] = 0.0
+        return CARRIED * beyond
 
 
 def reach_of(manifest: Manifest) -> Reach:

@@ -42,6 +42,9 @@ class Recording:
         lines: of each reading its line in the file, int64 (readings,), counted from 1; None where
             it was no file of lines.
         first_row: what row of the file the first reading was, counted from 0.
+        filled: bool, of the shape of the values: where a missing one was replaced; None where no
+            value was.
+        resampled: whether the readings are no rows of the file, but were put onto an even grid.
     """
 
     source: str
@@ -52,6 +55,8 @@ class Recording:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lines: NDArray[np.int64] | None = None
     first_row: int = 0
+    filled: NDArray[np.bool_] | None = None
+    resampled: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -115,6 +120,7 @@ class Recording:
             timestamps=self.timestamps[part],
             values=self.values[part],
             lines=None if self.lines is None else self.lines[part],
+            filled=None if self.filled is None else self.filled[part],
             first_row=self.first_row + part.indices(len(self))[0],
         )
         if not len(chosen):
@@ -176,6 +182,7 @@ class Recording:
             self,
             channels=tuple(names),
             values=self.values[:, columns],
+            filled=None if self.filled is None else self.filled[:, columns],
             categories={name: self.categories[name] for name in names if name in self.categories},
         )
 

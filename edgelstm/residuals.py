@@ -44,9 +44,18 @@ class Residuals(Protocol):
     """The channels that are compared, in order."""
 
     def update(
-        self, values: Sequence[float], output: NDArray[np.float64] | None
+        self,
+        observed: Sequence[float],
+        output: NDArray[np.float64] | None,
+        inputs: Sequence[float] | None = None,
     ) -> Comparison | None:
-        """Takes a reading, (channels,), and what its step gave, (targets,), if anything.
+        """Takes a reading and what its step gave.
+
+        Args:
+            observed: (channels,), physical units; NaN where there is nothing to compare.
+            output: (targets,); None where the model gave nothing.
+            inputs: what the model was given, (channels,), with a stand-in where a value is
+                missing; by default what was observed.
 
         Returns:
             The comparison that became possible; None where there is none.
@@ -112,26 +121,31 @@ class Forecasts:
         self._pending: deque[tuple[int, bool, NDArray[np.float64]]] = deque()
 
     def update(
-        self, values: Sequence[float], output: NDArray[np.float64] | None
+        self,
+        observed: Sequence[float],
+        output: NDArray[np.float64] | None,
+        inputs: Sequence[float] | None = None,
     ) -> Comparison | None:
         """See `Residuals.update`."""
         now = self._now
         self._now = now + 1
         pending = self._pending
         due = pending.popleft() if pending and pending[0][0] == now else None
+        given = observed if inputs is None else inputs
         if self._columns is not None:
-            values = [values[k] for k in self._columns]
+            observed = [observed[k] for k in self._columns]
+            given = [given[k] for k in self._columns]
         if output is not None:
             self._runs += 1
-            for value, (low, high) in zip(values, self._ends, strict=True):
+            for value, (low, high) in zip(given, self._ends, strict=True):
                 if not low <= value <= high:
-                    output = output + self._reach.carried(np.array(values))
+                    output = output + self._reach.carried(np.array(given))
                     break
             pending.append((now + self._horizon, self._runs >= self._warm_up, output))
         if due is None:
             return None
         _, warm, predicted = due
-        return Comparison(predicted, np.array(values) - predicted, warm)
+        return Comparison(predicted, np.array(observed) - predicted, warm)
 
     def gap(self, missing: int) -> None:
         """See `Residuals.gap`."""
@@ -195,18 +209,21 @@ class Reconstructions:
         self._readings: deque[tuple[float, ...]] = deque(maxlen=length)
 
     def update(
-        self, values: Sequence[float], output: NDArray[np.float64] | None
+        self,
+        observed: Sequence[float],
+        output: NDArray[np.float64] | None,
+        inputs: Sequence[float] | None = None,  # noqa: ARG002  # the window holds what was read
     ) -> Comparison | None:
         """See `Residuals.update`."""
         readings = self._readings
-        readings.append(tuple(map(float, values)))
+        readings.append(tuple(map(float, observed)))
         if output is None:
             return None
         self._runs += 1
         if len(readings) < (readings.maxlen or 0):
             return None
-        observed = np.array(readings).reshape(-1)
-        return Comparison(output, observed - output, self._runs > self._warm_up)
+        window = np.array(readings).reshape(-1)
+        return Comparison(output, window - output, self._runs > self._warm_up)
 
     def gap(self, missing: int) -> None:  # noqa: ARG002  # one is as bad as many
         """See `Residuals.gap`."""

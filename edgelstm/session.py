@@ -125,6 +125,11 @@ class Session:
         return direct_step(memory, scale_in[0], scale_out[0]) or closer_look
 
     @property
+    def invalid(self) -> str:
+        """What becomes of a reading with a value that is not finite; see above."""
+        return self._invalid
+
+    @property
     def backend(self) -> str:
         """The name of the backend in use."""
         return self._graph.backend

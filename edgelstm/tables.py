@@ -128,7 +128,7 @@ def read_channels(
             # A column without a single number is text (a status, a note) and no channel. One with
             # a number is meant as numbers, so that text in it is a mistake to be reported.
             if wanted is not None or not np.isnan(numbers).all():
-                _need_numbers(table, name, numbers, missing)
+                _need_numbers(table, name, numbers, missing, named=wanted is not None)
                 columns[name] = numbers
     if not columns:
         raise RecordingError(
@@ -138,8 +138,13 @@ def read_channels(
     return Channels(tuple(columns), np.stack(list(columns.values()), axis=1), texts)
 
 
-def _need_numbers(table: Table, name: str, numbers: NDArray[np.float64], missing: bool) -> None:
-    """Refuses what is no number and, unless it may be, what is missing."""
+def _need_numbers(
+    table: Table, name: str, numbers: NDArray[np.float64], missing: bool, *, named: bool
+) -> None:
+    """Refuses what is no number and, unless it may be, what is missing.
+
+    Where the column was asked for by its name, as a model does, there is no other to choose.
+    """
     column = table.header.index(name)
     for row in np.flatnonzero(np.isnan(numbers)).tolist():
         cell = table.cell(row, column)
@@ -147,7 +152,9 @@ def _need_numbers(table: Table, name: str, numbers: NDArray[np.float64], missing
         if gone and missing:
             continue
         way = "Mend the file, or choose other columns with --columns."
-        if gone:
+        if missing and named:
+            way = "Mend the file, or leave such cells empty."
+        elif gone:
             way = (
                 "Mend the file, or choose other columns with --columns; "
                 "`edgelstm train` fills such gaps."

@@ -140,7 +140,12 @@ class AdaptiveTail:
 
     @state.setter
     def state(self, state: ThresholdState) -> None:
-        if not isinstance(state, ThresholdState):
+        if not (
+            isinstance(state, ThresholdState)
+            and 0 <= state.peak < math.inf
+            and (state.excursion is None or 0 <= state.excursion < math.inf)
+            and min(state.calm, state.exceeding) >= 0
+        ):
             raise StateError("This is no state of an adaptive threshold; start afresh.")
         self._tail = _Tail(state.tail, state.excursion, state.calm)
         self._peak = state.peak
@@ -277,11 +282,16 @@ def readings_per_false_alarm(false_alarms_per_day: float, sample_period: float) 
     """Turns the user's budget into readings, given the sample period in seconds.
 
     Raises:
-        ConfigurationError: a figure is not positive.
+        ConfigurationError: a figure is not positive, or the budget all but zero.
     """
     if not (false_alarms_per_day > 0 and sample_period > 0):
         raise ConfigurationError(
             "False alarms per day and the sample period must be positive; they are "
             f"{false_alarms_per_day:g} and {sample_period:g} s."
         )
-    return 86_400 / sample_period / false_alarms_per_day
+    readings = 86_400 / sample_period / false_alarms_per_day
+    if readings == math.inf:
+        raise ConfigurationError(
+            f"A budget of {false_alarms_per_day:g} false alarms per day is none at all; grant more."
+        )
+    return readings

@@ -47,7 +47,7 @@ def calibration_options(command: F) -> F:
     """Adds the options that say how scores are made and judged, and what sensors can give."""
     default = "one in 7 days, but no rarer than one in 10 times the calibration"
     options = [
-        *_budget(f"  [default: {default}]"),
+        *budget_options(f"  [default: {default}]"),
         click.option(
             "--scorer",
             type=click.Choice(SCORERS),
@@ -73,7 +73,7 @@ def recalibration_options(command: F) -> F:
     """The same where an artifact has them already, and the budget besides."""
     own = "  [default: the artifact's own]"
     options = [
-        *_budget(own),
+        *budget_options(own),
         click.option("--scorer", type=click.Choice(SCORERS), help=f"{_SCORER_HELP}{own}"),
         click.option("--threshold", type=click.Choice(THRESHOLDS), help=f"{_THRESHOLD_HELP}{own}"),
         _RANGE,
@@ -83,7 +83,8 @@ def recalibration_options(command: F) -> F:
     return command
 
 
-def _budget(default: str) -> list[Callable[[F], F]]:
+def budget_options(default: str) -> list[Callable[[F], F]]:
+    """The options of the budget, which `as_budget` takes; `default` ends the help of the first."""
     return [
         click.option(
             "--false-alarms-per-day",

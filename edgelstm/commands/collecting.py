@@ -20,7 +20,7 @@ _MOST_BYTES = 400_000_000
 
 
 class Collected:
-    """Values and residuals, a row for each reading that was stepped.
+    """Values and residuals, a row for each reading that came.
 
     Args:
         channels: how many values a reading has.
@@ -116,6 +116,8 @@ def collect(
 def blank(manifest: Manifest) -> Manifest:
     """The manifest with a detection that judges nothing: only the residuals are wanted."""
     count = len(manifest.channels)
+    before = manifest.detection
+    means = before.channel_mean if before else tuple(c.mean for c in manifest.channels)
     return dataclasses.replace(
         manifest,
         detection=Detection(
@@ -126,7 +128,7 @@ def blank(manifest: Manifest) -> Manifest:
             tail=Tail(1.0, 1.0),
             score_body=(),
             score_peaks=(),
-            channel_mean=(0.0,) * count,
+            channel_mean=means,
             channel_std=(1.0,) * count,
             limits=(ChannelLimits(),) * count,
             readings=0,

@@ -8,12 +8,11 @@ from typing import Any, TypedDict, TypeVar
 import click
 
 from edgelstm.alert import AlertPolicy
+from edgelstm.commands.calibration_options import as_budget, budget_options
 from edgelstm.commands.console import Percentage
 from edgelstm.commands.record import Duration
 from edgelstm.detectors import THRESHOLDS
-from edgelstm.errors import ConfigurationError
 
-_DAYS_PER_MONTH = 365.25 / 12
 _NAMES = (
     "false_alarms_per_day",
     "false_alarms_per_month",
@@ -57,18 +56,7 @@ class KOfN(click.ParamType):  # type: ignore[type-arg]  # generic only from clic
 def detection_options(command: F) -> F:
     """Adds the options that say how often alerts may be false, and when they open and close."""
     options = [
-        click.option(
-            "--false-alarms-per-day",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="N",
-            help="The budget; default: the artifact's own.",
-        ),
-        click.option(
-            "--false-alarms-per-month",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="N",
-            help="The same by the month.",
-        ),
+        *budget_options("  [default: the artifact's own]"),
         click.option(
             "--threshold",
             type=click.Choice(THRESHOLDS),
@@ -99,7 +87,8 @@ def detection_options(command: F) -> F:
             "--release",
             type=Percentage(),
             metavar="SHARE",
-            help="A score is calm below this share of the threshold, such as 80%; default: at it.",
+            help="A score is calm up to this share of the threshold, such as 80%; default: "
+            "half-way to it from where the tail of the scores starts.",
         ),
     ]
     for option in reversed(options):
@@ -117,12 +106,7 @@ def take_detection(options: dict[str, Any]) -> Chosen:
         ConfigurationError: two budgets are given, or an alert could never open.
     """
     given = {name: options.pop(name) for name in _NAMES}
-    day, month = given["false_alarms_per_day"], given["false_alarms_per_month"]
-    if day is not None and month is not None:
-        raise ConfigurationError(
-            "--false-alarms-per-day and --false-alarms-per-month are two words for one budget; "
-            "give one of them."
-        )
+    budget = as_budget(given["false_alarms_per_day"], given["false_alarms_per_month"])
     k, n = given["open_after"] or (None, None)
     policy = {
         "k": k,
@@ -134,7 +118,7 @@ def take_detection(options: dict[str, Any]) -> Chosen:
     }
     changed = {name: value for name, value in policy.items() if value is not None}
     return {
-        "false_alarms_per_day": day if month is None else month / _DAYS_PER_MONTH,
+        "false_alarms_per_day": budget,
         "policy": AlertPolicy(**changed) if changed else None,
         "threshold": given["threshold"],
     }

@@ -18,7 +18,14 @@ from edgelstm.errors import ConfigurationError, RecordingError
 from edgelstm.evaluation import ridge
 from edgelstm.evaluation.judging import DETECTOR, Series, Track
 from edgelstm.evaluation.label_files import NOTHING, read_column, read_windows
-from edgelstm.evaluation.labels import Labels, all_normal, from_windows, match_rows, rows_at
+from edgelstm.evaluation.labels import (
+    Labels,
+    all_normal,
+    from_windows,
+    match_rows,
+    need_same_time,
+    rows_at,
+)
 from edgelstm.evaluation.plot import MOST_CHANNELS, Drawing, most_telling
 from edgelstm.parquet import read_recording
 from edgelstm.recording import Recording
@@ -306,9 +313,10 @@ def _column(table: Recording, name: str) -> Floats | None:
 
 def _place(table: Recording, recording: Recording) -> NDArray[np.int64]:
     """The row of the recording that each row of the scores is of."""
-    if len(table) == len(recording):
-        return np.arange(len(table))
     where = (recording.source, table.source)
+    if len(table) == len(recording):
+        need_same_time(recording.timestamps, table.timestamps, where)
+        return np.arange(len(table))
     rows = rows_at(table.timestamps, recording.timestamps, where)
     if (rows < 0).any():
         raise RecordingError(

@@ -212,7 +212,10 @@ def _read(
         read_recording(path, **reading, missing=True, categorical=texts, in_order=True)
         for path in files
     ]
-    return [as_trained(each, record.sample_period, tuple(texts)) for each in recordings]
+    return [
+        as_trained(each, record.sample_period, record.categorical, always=record.resampled)
+        for each in recordings
+    ]
 
 
 def describe_choice(summary: Summary) -> list[str]:

@@ -54,11 +54,16 @@ def resample(recording: Recording, sample_period: float, held: Sequence[str] = (
         sample_period=sample_period,
         lines=None,
         first_row=0,
+        resampled=True,
     )
 
 
 def as_trained(
-    recording: Recording, sample_period: float | None, held: Sequence[str] = ()
+    recording: Recording,
+    sample_period: float | None,
+    held: Sequence[str] = (),
+    *,
+    always: bool = False,
 ) -> Recording:
     """A recording at the rate of a model, resampled and said so where its own is another.
 
@@ -66,13 +71,15 @@ def as_trained(
         recording: in time order.
         sample_period: of the model in seconds; None where it is not known.
         held: channels that hold categories.
+        always: resample at the same rate, too, as is right for a model whose training did.
 
     Raises:
         RecordingError: as `resample` does.
     """
-    if sample_period is None or math.isclose(
+    same = sample_period is None or math.isclose(
         recording.sample_period, sample_period, rel_tol=SAME_RATE
-    ):
+    )
+    if sample_period is None or (same and not always):
         return recording
     click.echo(
         f"Note: {recording.source} is resampled to one reading every {sample_period:g} s, as the "

@@ -146,7 +146,7 @@ def score_recording(
     update = pipeline.update
     rows = zip(recording.timestamps.tolist(), recording.values.tolist(), strict=True)
     for i, (timestamp, values) in enumerate(rows):
-        verdict = update(Reading(timestamp, tuple(values)))
+        verdict = update(Reading(timestamp, tuple(values), i if any_rate else None))
         if verdict.score is not None:
             scores[i] = verdict.score
             thresholds[i] = verdict.threshold

@@ -101,7 +101,13 @@ _KINDS = ("hybrid", "lstm", "gru", "ridge", "autoencoder")
     metavar="MODEL",
     help="A .keras file of the same make to start from, such as one of a similar machine.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same model.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Same seed, same model.",
+)
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write a page (.html) on the training."
 )
@@ -248,10 +254,10 @@ def _describe_training(data: TrainingData, summary: TrainingSummary, kind: str) 
     )
     moving = [target for target in summary.targets if target.std > 0]
     if len(moving) > 1:
-        shares = {target.name: 1 - (target.rms / target.std) ** 2 for target in moving}
-        best, worst = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
+        shares = [(max(1 - (t.rms / t.std) ** 2, 0.0), t.name) for t in moving]
+        (most, best), (least, worst) = max(shares), min(shares)
         done = "reconstructed" if kind == "autoencoder" else "forecast"
         yield (
-            f"Best {done} is {best} ({shares[best]:.0%} of its variance explained), worst {worst} "
-            f"({max(shares[worst], 0):.0%})."
+            f"Best {done} is {best} ({most:.0%} of its variance explained), worst {worst} "
+            f"({least:.0%})."
         )

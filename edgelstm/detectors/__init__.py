@@ -7,7 +7,7 @@
 
 | threshold | its level |
 |---|---|
-| `adaptive-tail` | of an exponential tail that follows the scores slowly; the default |
+| `adaptive-tail` | of the peaks of excursions, follows the scores slowly; the default |
 | `spot` | of a generalised Pareto tail, fitted to the latest peaks |
 | `conformal` | a quantile of the latest scores, corrected by the alarms that there were |
 | `static-quantile` | of the calibration alone, never moves |

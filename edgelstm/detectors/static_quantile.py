@@ -73,7 +73,7 @@ class StaticQuantile:
 
 
 def _level(detection: Detection, share: float) -> float:
-    shown = min(PEAK_SHARE, _ENOUGH / detection.readings)
+    shown = min(PEAK_SHARE, _ENOUGH / max(detection.readings, 1))
     level = float(quantiles(detection, np.array([max(share, shown)]))[0])
     if share >= shown:
         return max(level, FLOOR)

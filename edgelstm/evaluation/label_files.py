@@ -97,7 +97,7 @@ def _items(path: Path, recording: Path, series: str | None, form: str) -> list[A
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not JSON ({error}).") from error
     if isinstance(content, dict):
         if isinstance(content.get("failures"), list) and series is None:

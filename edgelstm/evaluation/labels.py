@@ -187,6 +187,28 @@ def rows_at(
     return np.where(there, rows, -1)
 
 
+def need_same_time(
+    times: NDArray[np.float64], others: NDArray[np.float64], where: tuple[str, str]
+) -> None:
+    """Refuses two tables of as many rows whose dates do not even overlap.
+
+    Args:
+        times: of the one table, seconds.
+        others: of the other.
+        where: what a message calls them.
+
+    Raises:
+        RecordingError: one ends before the other begins.
+    """
+    dated = min(times.min(), others.min()) >= _FIRST_DATE  # else one may have no times at all
+    if dated and (times.max() < others.min() or others.max() < times.min()):
+        raise RecordingError(
+            f"{where[0]} begins at {_when(float(times.min()))} and {where[1]} at "
+            f"{_when(float(others.min()))}, and they do not overlap; are these files of another "
+            "recording?"
+        )
+
+
 def match_rows(
     labels: Labels,
     label_times: NDArray[np.float64],
@@ -202,9 +224,10 @@ def match_rows(
         where: what a message calls the labels' table and the other.
 
     Raises:
-        RecordingError: see `rows_at`.
+        RecordingError: see `rows_at` and `need_same_time`.
     """
     if len(labels) == len(times):
+        need_same_time(label_times, times, where)
         return labels
     rows = rows_at(times, label_times, where)
     known = (rows >= 0) & labels.known[rows]

@@ -27,6 +27,7 @@ Feed = Mapping[str, NDArray[Any]]
 _LARGEST_CHUNK = 500  # runs whose tensors are held in memory at once, and how much they may take
 _FLOATS_IN_MEMORY = 2**24
 _SAMPLES = 256
+_FURTHEST = 4.0  # standard deviations
 _ACTIVATIONS = 2000  # at most so many runs are kept of a watched tensor
 
 
@@ -74,7 +75,9 @@ def with_excursions(feed: Feed, clips: Mapping[str, float | None]) -> list[Feed]
 
     A model that clips its normalised input at +-clip says that it works up to there, and a
     sensor that drifts out of what was recorded is exactly what it is watched for. So for such a
-    model the recording is run twice more, shifted until it touches either bound.
+    model the recording is run twice more, shifted until it touches either bound, or 4 standard
+    deviations: headroom costs precision, and what is further out is carried on outside the graph
+    (`edgelstm.reach`).
 
     Args:
         feed: normalised.
@@ -90,6 +93,7 @@ def with_excursions(feed: Feed, clips: Mapping[str, float | None]) -> list[Feed]
         z, clip = feed[name], clips[name]
         if clip is None:
             return z
+        clip = max(min(clip, _FURTHEST), float(np.abs(z).max(initial=0.0)))
         over = tuple(range(z.ndim - 1))  # every axis but the channels
         moved: NDArray[Any] = z + (
             clip - z.max(axis=over) if sign > 0 else -clip - z.min(axis=over)

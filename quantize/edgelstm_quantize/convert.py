@@ -30,6 +30,7 @@ from edgelstm_quantize.candidates import Candidates, Target
 from edgelstm_quantize.choice import choose, choose_smallest
 from edgelstm_quantize.description import Purpose, describe_file
 from edgelstm_quantize.detection import NO_RANGES, Calibrated, Ranges, calibrate_detection
+from edgelstm_quantize.excerpts import are_within
 from edgelstm_quantize.layer_graph import LayerGraph
 from edgelstm_quantize.memory import Memory
 from edgelstm_quantize.progress import Progress, silent
@@ -245,6 +246,8 @@ def convert(
     artifact, calibrated = made.artifact, None
     if does.name != "none":
         out_of_fold = _out_of_fold(recordings, record)
+        if record and out_of_fold is None:
+            remarks += _seen_in_training(recordings, record)
         try:
             calibrated = calibrate_detection(
                 artifact.manifest,
@@ -355,6 +358,19 @@ def _out_of_fold(
     if record is None or record.data_sha256 != keras_files.fingerprint(values):
         return None
     return record.residuals
+
+
+def _seen_in_training(
+    recordings: Sequence[Recording], record: keras_files.TrainingRecord
+) -> list[str]:
+    """A sentence where the model was trained on some of the readings; else none."""
+    if not any(are_within(record.excerpts, recording.values) for recording in recordings):
+        return []
+    return [
+        "The model was trained on some of these readings, so its residuals on them are too small, "
+        "and so may be the threshold: calibrate on exactly the files and --rows of the training, "
+        "in their order, or on readings that it has not seen."
+    ]
 
 
 def _with_detection(artifact: Artifact, calibrated: Calibrated) -> Artifact:

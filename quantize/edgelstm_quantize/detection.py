@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -118,7 +118,8 @@ def calibrate_detection(
     Raises:
         RecordingError: there are too few residuals.
     """
-    mine, theirs = (_residuals(manifest, recordings, run) for run in outputs)
+    mine = _residuals(manifest, recordings, outputs[0])
+    theirs = _residuals(_with_float_inputs(manifest), recordings, outputs[1])
     if out_of_fold is None:
         warm = mine[1]
         residuals, exact = (
@@ -164,6 +165,16 @@ def calibrate_detection(
     )
 
 
+def _with_float_inputs(manifest: Manifest) -> Manifest:
+    """The same, but its inputs hold whatever the Keras model sees: their reach is that of the clip.
+
+    Out-of-fold residuals have that reach, and what an int8 input cuts off is part of what
+    quantisation adds to them.
+    """
+    ports = (replace(p, tensor=replace(p.tensor, scale=0.0)) for p in manifest.inputs)
+    return replace(manifest, inputs=tuple(ports))
+
+
 def _residuals(
     manifest: Manifest, recordings: Sequence[Recording], outputs: Sequence[NDArray[np.float64]]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -174,8 +185,10 @@ def _residuals(
     row = 0
     for recording, run in zip(recordings, outputs, strict=True):
         compared.reset()
-        for values, output in zip(recording.values.tolist(), run, strict=True):
-            found = compared.update(values, None if np.isnan(output[0]) else output)
+        gone = False if recording.filled is None else recording.filled
+        observed = np.where(gone, np.nan, recording.values).tolist()
+        for seen, given, output in zip(observed, recording.values.tolist(), run, strict=True):
+            found = compared.update(seen, None if np.isnan(output[0]) else output, given)
             if found is not None:
                 rows[row], warm[row] = found.residual, found.warm
             row += 1

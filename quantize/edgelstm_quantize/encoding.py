@@ -16,6 +16,9 @@ from edgelstm_quantize.training_data import TrainingData
 CLIP = 8.0
 # Categories are spread over so much of what the clip leaves, so that int8 tells them apart.
 _CODES_REACH = 7 / 8
+ROUNDING = 1e-12  # of the mean; a constant that was resampled has no more of a spread
+_FINEST = 1e-7  # standard deviation; Keras's Normalization takes none below this
+_FARTHEST = 1e6  # standard deviations from zero; beyond, float32 is off by 0.06 of one and more
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,17 @@ class Encoding:
     Attributes:
         mean: of the known values, (channels,); of a categorical channel the middle of its codes.
         std: (channels,), 1 for a constant channel; of a categorical channel what spreads its codes
-            from -7 to 7.
+            over seven eighths of what the clip leaves.
         codes: of each channel its codes, ascending, where it is categorical; else None.
+        clip: bound on |normalised|.
+        constant: the columns of numbers that never change.
     """
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     codes: tuple[tuple[float, ...] | None, ...]
     clip: float = CLIP
+    constant: frozenset[int] = frozenset()
 
     @property
     def numbers(self) -> list[int]:
@@ -71,7 +77,8 @@ def fit_encoding(data: TrainingData, clip: float = CLIP) -> Encoding:
         clip: bound on |normalised|.
 
     Raises:
-        RecordingError: a channel has no value at all, or none of the targets ever changes.
+        RecordingError: a channel has no value at all, or changes by too little for float32, or none
+            of the targets ever changes.
     """
     mean, std = np.zeros(len(data.channels)), np.ones(len(data.channels))
     constant = set()
@@ -87,13 +94,20 @@ def fit_encoding(data: TrainingData, clip: float = CLIP) -> Encoding:
             std[k] = (codes[-1] - codes[0]) / (2 * _CODES_REACH * clip) or 1.0
             continue
         mean[k], spread = known.mean(), known.std()
-        if spread > 1e-9 * max(1.0, abs(mean[k])):
-            std[k] = spread
-        else:
-            constant.add(name)
-    if constant.issuperset(data.targets):
+        if spread <= ROUNDING * abs(mean[k]):
+            constant.add(k)
+            continue
+        std[k] = spread
+        if spread < _FINEST or abs(mean[k]) > _FARTHEST * std[k]:
+            raise RecordingError(
+                f"The channel {name!r} changes by only {std[k]:.2g} around {mean[k]:.6g}, which is "
+                "too fine for a model in float32; give it in another unit or less a constant, or "
+                "leave it out with --columns."
+            )
+    if {data.channels[k] for k in constant}.issuperset(data.targets):
         raise RecordingError(
             f"The readings of {', '.join(data.targets)} never change, so there is nothing to "
             "learn; train on a recording in which the sensor works."
         )
-    return Encoding(mean, std, tuple(data.categories.get(name) for name in data.channels), clip)
+    all_codes = tuple(data.categories.get(name) for name in data.channels)
+    return Encoding(mean, std, all_codes, clip, frozenset(constant))

@@ -74,7 +74,6 @@ class Forecasting:
         self._known = known == 1.0  # NaN, where there is nothing ahead, is not
         settled = reaches(data.segments, np.ones(n, bool), SETTLING - 1, 0)
         self._judged = self._known & settled[:, None]
-        self._folds = folds
         self._crop = self._crop_length(folds)
         self._noise = self._noise_of(data, encoding)
         self._most = max(len(self._spans(block)) for block in folds)
@@ -84,22 +83,6 @@ class Forecasting:
         """The linear part from the rows that are seen, (taps, features, targets)."""
         usable = reaches(self._segments, seen, ridge.TAPS - 1, self._horizon)
         return ridge.solve(self._stacked, self._ahead, self._known & usable[:, None], self._penalty)
-
-    def explained(self) -> NDArray[np.float64]:
-        """The share of its variance that the linear part explains of readings it has not seen.
-
-        Returns:
-            Of each target that varies, (targets,).
-        """
-        n = len(self._targets)
-        left = np.concatenate(
-            [self.residuals(None, self.solve(outside(b, n)), b) for b in self._folds]
-        )
-        judged = np.where(np.isnan(left), np.nan, self._targets)
-        power = np.nanmean((judged - np.nanmean(judged, axis=0)) ** 2, axis=0)
-        varies = power > 0
-        share: NDArray[np.float64] = 1 - np.nanmean(left[:, varies] ** 2, axis=0) / power[varies]
-        return share
 
     def draw(
         self, linear: NDArray[np.float64], seen: NDArray[np.bool_], rng: np.random.Generator

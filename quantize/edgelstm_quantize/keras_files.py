@@ -47,6 +47,9 @@ class TrainingRecord:
             for text k; else None.
         task: "forecast" or "reconstruction".
         sample_period: seconds between the readings; None in a file of an earlier version.
+        categorical: the channels that hold categories, of text or of whole numbers.
+        resampled: whether the readings were put onto an even grid.
+        excerpts: of the readings, see `excerpts`; none in a file of an earlier version.
     """
 
     channels: tuple[str, ...]
@@ -57,6 +60,9 @@ class TrainingRecord:
     categories: tuple[tuple[str, ...] | None, ...]
     task: str
     sample_period: float | None
+    categorical: tuple[str, ...] = ()
+    resampled: bool = False
+    excerpts: tuple[str, ...] = ()
 
 
 def fingerprint(values: NDArray[np.float64]) -> str:
@@ -82,6 +88,9 @@ def save(model: Any, record: TrainingRecord, path: Path, *, force: bool = False)
             "task": record.task,
             "horizon": record.horizon,
             "sample_period": record.sample_period,
+            "categorical": record.categorical,
+            "resampled": record.resampled,
+            "excerpts": record.excerpts,
             "data_sha256": record.data_sha256,
         }
     )
@@ -170,6 +179,7 @@ def _read_record(path: Path) -> TrainingRecord | None:
             channels = tuple(data["channels"])
             # An earlier version knew neither targets nor categories, and only forecasts.
             texts = data.get("categories", [None] * len(channels))
+            held = [name for name, known in zip(channels, texts, strict=True) if known]
             return TrainingRecord(
                 channels=channels,
                 horizon=data["horizon"],
@@ -179,6 +189,9 @@ def _read_record(path: Path) -> TrainingRecord | None:
                 categories=tuple(None if t is None else tuple(t) for t in texts),
                 task=data.get("task", "forecast"),
                 sample_period=data.get("sample_period"),
+                categorical=tuple(data.get("categorical", held)),
+                resampled=bool(data.get("resampled", False)),
+                excerpts=tuple(data.get("excerpts", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The training record in {path} is damaged ({error}).") from error

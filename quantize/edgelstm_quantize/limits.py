@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-MIN_TRAINING_READINGS = 300  # three folds, each long enough to tell a forecast from luck
+# Three folds of 60 readings leave enough residuals for a threshold; of fewer than 300 in all little
+# is told of what a forecast is worth and where the threshold belongs.
+MIN_TRAINING_READINGS = 180
+FEW_TRAINING_READINGS = 300
 
 
 def training_readings(horizon: int = 1, window: int | None = None) -> int:

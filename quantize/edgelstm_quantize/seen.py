@@ -55,7 +55,12 @@ def _pieces(recording: Recording, record: TrainingRecord) -> Iterator[Recording]
     # Training leaves out what is shorter. Where all of it is, it is better than nothing.
     for piece in [piece for piece in pieces if len(piece) >= SHORTEST] or pieces:
         rows = slice(piece.offset, piece.offset + len(piece))
-        yield replace(recording, timestamps=recording.timestamps[rows], values=piece.values)
+        yield replace(
+            recording,
+            timestamps=recording.timestamps[rows],
+            values=piece.values,
+            filled=~piece.known,
+        )
 
 
 def _coded(recording: Recording, record: TrainingRecord) -> Recording:

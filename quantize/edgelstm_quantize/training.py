@@ -29,6 +29,7 @@ from edgelstm.errors import ConfigurationError, ModelError, RecordingError
 from edgelstm.recording import Recording
 from edgelstm_quantize import keras_files
 from edgelstm_quantize.encoding import fit_encoding
+from edgelstm_quantize.excerpts import are_within, take_excerpts
 from edgelstm_quantize.fitting import Fit, Fitter
 from edgelstm_quantize.forecasters import (
     WINDOW,
@@ -38,13 +39,14 @@ from edgelstm_quantize.forecasters import (
     start_weights,
 )
 from edgelstm_quantize.forecasting import Forecasting
-from edgelstm_quantize.horizons import choose_horizon
+from edgelstm_quantize.horizons import find_horizon
 from edgelstm_quantize.keras_files import TrainingRecord, fingerprint
 from edgelstm_quantize.limits import training_readings
 from edgelstm_quantize.progress import Progress, silent
 from edgelstm_quantize.reconstruction import Reconstruction
 from edgelstm_quantize.sequences import Batch, blocks, outside
 from edgelstm_quantize.training_data import TrainingData, prepare
+from edgelstm_quantize.training_remarks import few_readings
 
 _FOLDS = 3
 _ITERATIONS = 1200
@@ -67,7 +69,7 @@ class Trained:
         iterations: of the final fit; few mean that the network found little to add.
         curves: for each fold (iteration, held-out rms error, normalised); empty for a ridge.
         best: of each fold the iteration that was taken.
-        std: of each target, physical units, (targets,).
+        std: of each target, physical units, (targets,); 0 for one that never changes.
         rms: of the out-of-fold residuals of each target, physical units, (targets,).
         ridge_rms: the same of the linear part alone.
         remarks: sentences for people.
@@ -107,7 +109,7 @@ def train(
     """Trains a model on recordings of normal operation.
 
     Args:
-        data: at least 300 readings, evenly sampled: one recording, several of the same channels,
+        data: at least 180 readings, evenly sampled: one recording, several of the same channels,
             or what `training_data.prepare` made of them.
         model: "hybrid", "ridge" (its linear part alone), "lstm", "gru" or "autoencoder".
         units: of each recurrent layer.
@@ -115,7 +117,7 @@ def train(
         horizon: steps ahead of the forecast; by default as `horizons` chooses.
         dropout: share of the outputs of the recurrent layers left out at each step of training.
         window: readings that an autoencoder reconstructs, 32 by default.
-        seed: the same seed gives the same model on the same machine.
+        seed: 0 to 2**32 - 1; the same one gives the same model on the same machine.
         warm_start: a model of the same make, or its file. The recurrent and dense layers start
             from its weights where their shapes fit; scaling and linear part are new.
         targets: names of the channels to forecast; by default all but the categorical ones.
@@ -133,33 +135,19 @@ def train(
     if model == "autoencoder" and window is None:
         window = WINDOW
     architecture = Architecture(model, units, layers, dropout, window)
-    _check_options(architecture, horizon or 1, iterations, patience, warm=warm_start is not None)
-    ready = _ready(data, targets, categorical, architecture, horizon or 1)
+    least = 1 if horizon is None else horizon
+    _check_options(architecture, least, iterations, patience, warm=warm_start is not None)
+    if not 0 <= seed < 2**32:
+        raise ConfigurationError(f"A seed is a whole number from 0 to 2**32 - 1, but it is {seed}.")
+    ready = _ready(data, targets, categorical, architecture, least)
     if horizon is None:
-        horizon = _find_horizon(ready, architecture)
+        horizon = 1 if architecture.window else find_horizon(ready)
     keras.utils.set_random_seed(seed)
     limits = (
         _ITERATIONS if iterations is None else iterations,
         _PATIENCE if patience is None else patience,
     )
     return _Job(ready, architecture, horizon, seed, limits, on_progress).run(warm_start)
-
-
-def _find_horizon(data: TrainingData, architecture: Architecture) -> int:
-    """The horizon to forecast at, where none is asked for; 1 for what forecasts nothing."""
-    if architecture.window is not None:
-        return 1
-    encoding, folds = fit_encoding(data, architecture.clip), blocks(len(data), _FOLDS)
-
-    def explained_by(horizon: int) -> NDArray[np.float64] | None:
-        if len(data) < training_readings(horizon):
-            return None
-        try:
-            return Forecasting(data, encoding, horizon, folds).explained()
-        except RecordingError:  # no stretch without a gap is long enough
-            return None
-
-    return choose_horizon(explained_by)
 
 
 class _Task(Protocol):
@@ -192,6 +180,7 @@ class _Job:
     ) -> None:
         self._data, self._architecture, self._horizon = data, architecture, horizon
         self._seed, self._limits, self._on_progress = seed, limits, on_progress
+        self._remarks = [*data.remarks, *few_readings(len(data))]
         self._encoding = fit_encoding(data, architecture.clip)
         self._columns = [data.channels.index(name) for name in data.targets]
         self._folds = blocks(len(data), _FOLDS)
@@ -227,6 +216,7 @@ class _Job:
             self._fit(fitter, "final model", linear, everything, (iterations, iterations), None)
         z, ridge_z = np.concatenate(found), np.concatenate(floor)
         std = self._encoding.std[self._columns]
+        constant = [column in self._encoding.constant for column in self._columns]
         return Trained(
             model=build_model(
                 self._architecture,
@@ -242,10 +232,10 @@ class _Job:
             iterations=iterations,
             curves=tuple(fit.curve for fit in fits),
             best=tuple(best),
-            std=tuple(std.tolist()),
+            std=tuple(np.where(constant, 0.0, std).tolist()),
             rms=tuple((_rms_of_each(z, len(std)) * std).tolist()),
             ridge_rms=tuple((_rms_of_each(ridge_z, len(std)) * std).tolist()),
-            remarks=self._data.remarks,
+            remarks=tuple(self._remarks),
         )
 
     def _fitter(self, warm_start: str | Path | keras.Model | None) -> Fitter | None:
@@ -256,7 +246,14 @@ class _Job:
             return None
         start = network.get_weights()
         if warm_start is not None:
-            start = start_weights(network, architecture, *_open(warm_start))
+            source, where, excerpts = _open(warm_start)
+            start = start_weights(network, architecture, source, where)
+            if are_within(excerpts, self._data.values):
+                self._remarks.append(
+                    f"{where} was trained on some of these readings, so the errors on readings it "
+                    "had not seen are too small, and so may be a threshold that is set on them; "
+                    "start from a model of other readings, or leave out the warm start."
+                )
         return Fitter(network, start)
 
     def _solve(self, seen: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -294,6 +291,9 @@ class _Job:
             categories=tuple(data.texts.get(name) for name in data.channels),
             task="reconstruction" if window else "forecast",
             sample_period=data.sample_period,
+            categorical=tuple(name for name in data.channels if name in data.categories),
+            resampled=data.resampled,
+            excerpts=take_excerpts(data.values),
         )
 
 
@@ -360,13 +360,14 @@ def _ready(
     return data
 
 
-def _open(source: str | Path | keras.Model) -> tuple[keras.Model, str]:
-    """A model to start from, and what to call it."""
+def _open(source: str | Path | keras.Model) -> tuple[keras.Model, str, tuple[str, ...]]:
+    """A model to start from, what to call it, and excerpts of what it was trained on, if known."""
     if isinstance(source, (str, Path)):
-        return keras_files.load(Path(source))[0], str(source)
+        model, record = keras_files.load(Path(source))
+        return model, str(source), record.excerpts if record else ()
     if not isinstance(source, keras.Model):
         raise ModelError(f"The warm start is a {type(source).__name__}, not a Keras model.")
-    return source, f"The model {source.name!r}"
+    return source, f"The model {source.name!r}", ()
 
 
 def _rms(residuals: NDArray[np.float64]) -> float:

@@ -35,6 +35,7 @@ class TrainingData:
             Neither states nor windows cross from one to the next.
         sample_period: seconds.
         remarks: sentences for people: what was filled, cut or left out, and what looks odd.
+        resampled: whether the readings were put onto an even grid.
     """
 
     channels: tuple[str, ...]
@@ -46,6 +47,7 @@ class TrainingData:
     segments: tuple[tuple[int, int], ...]
     sample_period: float
     remarks: tuple[str, ...] = ()
+    resampled: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -107,6 +109,7 @@ def prepare(
         np.concatenate([piece.known for piece in kept]),
         tuple(itertools.pairwise([0, *ends])),
         period,
+        resampled=any(recording.resampled for recording in recordings),
     )
     remarks = (
         *what_was_done(recordings, pieces),

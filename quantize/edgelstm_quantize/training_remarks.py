@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from edgelstm.recording import Recording, format_time
+from edgelstm_quantize.limits import FEW_TRAINING_READINGS
 from edgelstm_quantize.stretches import LONG_GAP, SHORTEST, Stretch
 from edgelstm_quantize.training_checks import (
     find_odd_stretch,
@@ -106,6 +107,16 @@ def what_looks_odd(
         yield from _odd_stretches(recording, own, checked)
 
 
+def few_readings(count: int) -> tuple[str, ...]:
+    """What to say of so few readings, if they are few."""
+    if count >= FEW_TRAINING_READINGS:
+        return ()
+    return (
+        f"{count} readings tell little of what is normal, and the threshold will be coarse; record "
+        f"{FEW_TRAINING_READINGS} or more.",
+    )
+
+
 def worse_than_linear(kind: str, error: float, linear: float) -> str | None:
     """What to say of a model that does worse than a linear one, if it does.
 
@@ -142,8 +153,8 @@ def _odd_stretches(
             yield (
                 f"{recording.source}: after the gap before row {after.row}"
                 f"{_at(recording, after.offset)}, {names[k]} is at another level ({new:.4g}, "
-                f"before it {old:.4g}); if only one side is normal operation, train on that with "
-                f"--rows :{after.row} or --rows {after.row}:."
+                f"before it {old:.4g}); if only one side is normal operation, train on that"
+                f"{_with_rows(recording, f':{after.row}', f'{after.row}:')}."
             )
             return
     odd = find_odd_stretch(values)
@@ -153,9 +164,16 @@ def _odd_stretches(
         a, b = recording.first_row + first, recording.first_row + last + 1
         yield (
             f"{recording.source}, rows {a}:{b}{_at(recording, first)}: {names[odd.channel]} {how} "
-            f"in the rest; if that is no normal operation, train on other rows with --rows "
-            f"{f':{a}' if first > len(recording) - last else f'{b}:'}."
+            f"in the rest; if that is no normal operation, train on other rows"
+            f"{_with_rows(recording, f':{a}' if first > len(recording) - last else f'{b}:')}."
         )
+
+
+def _with_rows(recording: Recording, *rows: str) -> str:
+    """The option to choose some rows with; nothing where the readings are no rows of a file."""
+    if recording.resampled:
+        return ""
+    return f" with {' or '.join(f'--rows {part}' for part in rows)}"
 
 
 def _at(recording: Recording, row: int) -> str:

@@ -101,6 +101,7 @@ def opened(kind: str) -> Receiver:
     return receiver
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RECEIVERS)
 def test_nothing_breaks_a_receiver(kind: str) -> None:
     tracemalloc.start()

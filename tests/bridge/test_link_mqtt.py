@@ -124,6 +124,7 @@ def test_a_broker_that_dies_is_lost_and_found_again(tmp_path: Path) -> None:
         opener()
 
 
+@pytest.mark.slow
 def test_a_broker_that_answers_no_more_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

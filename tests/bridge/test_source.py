@@ -422,6 +422,7 @@ def test_a_long_silence_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds == [Connected, Reading, Silence, Reading, Silence, Ended]
 
 
+@pytest.mark.slow
 def test_a_device_that_is_slow_by_nature_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgelstm_bridge.silence._LEAST_S", 0.05)
     slow = [item for n in range(12) for item in (f"{n},2\n".encode(), *[None] * 40)]

@@ -50,7 +50,7 @@ def output(folder: Path) -> str:
     """What is printed when two files with missing values and modes are trained on."""
     return train(
         *(folder / "a.csv", folder / "b.csv", "-o", folder / "pump.keras"),
-        *("--categorical", "mode", "--units", "4", "--iterations", "20"),
+        *("--categorical", "mode", "--units", "4", "--iterations", "20", "--horizon", "1"),
         *("--report", folder / "pump.html"),
     )
 
@@ -102,6 +102,8 @@ def test_warm_start(folder: Path, output: str) -> None:
         *("--warm-start", folder / "pump.keras"),
     )
     assert "0 iterations of the LSTM" in said
+    # The same files, if in another order.
+    assert "pump.keras was trained on some of these readings" in said
     ours, theirs = (
         keras_files.load(folder / name)[0].get_layer("lstm").get_weights()
         for name in ("warm.keras", "pump.keras")
@@ -149,3 +151,30 @@ def test_rows_apply_to_each_file(folder: Path) -> None:
     )
     assert "Read 340 readings from 2 files." in said
     assert "Trained on 340 readings of flow, level" in said
+
+
+def test_quantize_resamples_as_the_training_did(tmp_path: Path) -> None:
+    """At the same rate, too, and with the modes held: then it has the readings of the training."""
+    rng = np.random.default_rng(4)
+    times = 1.7e9 + np.arange(600) + rng.uniform(-0.4, 0.4, 600)
+    mode = np.arange(600) // 30 % 3
+    flow = np.sin(np.arange(600) / 4) + 2 * mode + rng.normal(0, 0.3, 600)
+    cells = zip(times.tolist(), mode.tolist(), flow.tolist(), strict=True)
+    rows = [f"{time:.3f},{code},{value:.4f},{value:.4f},0.1" for time, code, value in cells]
+    path, model = tmp_path / "a.csv", tmp_path / "m.keras"
+    path.write_text("\n".join(["time,mode,flow,same,steady", *rows]) + "\n")
+    said = train(
+        *(path, "-o", model, "--model", "ridge", "--resample", "1", "--categorical", "mode")
+    )
+    # What never changes is not what is forecast best.
+    assert re.search(r"Best forecast is same \((\d+%) of .* explained\), worst flow \(\1\)", said)
+    record = keras_files.read_record(model)
+    assert record
+    assert record.resampled
+    assert record.categorical == ("mode",)
+    artifact = tmp_path / "m.tflite"
+    result = CliRunner().invoke(
+        main, ["quantize", str(model), "--calibration", str(path), "-o", str(artifact)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "out-of-fold residuals" in result.output

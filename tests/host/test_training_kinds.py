@@ -177,7 +177,7 @@ def test_residuals_are_out_of_fold() -> None:
 
 def test_several_recordings_are_one_training() -> None:
     whole = noise(600, 2).cumsum(axis=0)
-    apart = train([recording(whole[:250]), recording(whole[250:])], model="ridge")
+    apart = train([recording(whole[:250]), recording(whole[250:])], model="ridge", horizon=1)
     assert len(apart.record.residuals) == 600
     assert np.flatnonzero(np.isnan(apart.record.residuals[:, 0])).tolist() == [
         *range(SETTLING),
@@ -370,8 +370,8 @@ def errors(
 @pytest.mark.parametrize(
     ("readings", "options", "said"),
     [
-        (299, {}, "needs at least 300"),
-        (305, {"horizon": 3}, "forecast 3 ahead needs at least 306"),
+        (179, {}, "needs at least 180"),
+        (185, {"horizon": 3}, "forecast 3 ahead needs at least 186"),
         (400, {"model": "autoencoder", "window": 60}, "of 60 readings needs at least 540"),
         (300, {"targets": ("nowhere",)}, "'nowhere'"),
         (300, {"model": "transformer"}, "'transformer'"),

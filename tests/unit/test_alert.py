@@ -335,6 +335,7 @@ def test_wrong_state_is_refused(state: object) -> None:
     [
         ({"k": 3, "n": 2}, "3 of the last 2 scores"),
         ({"k": 0, "n": 2}, "0 of the last 2 scores"),
+        ({"k": 1, "n": 10**10}, "over 10,000,000,000 scores; take 100,000"),
         ({"minimum_duration": -1}, "minimum duration of an alert is -1 s"),
         ({"minimum_duration": float("nan")}, "minimum duration of an alert is nan s"),
         ({"cool_down": float("inf")}, "cool-down of an alert is inf s"),

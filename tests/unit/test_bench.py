@@ -316,6 +316,7 @@ def test_no_float_twin_of_a_float_artifact(tiny_float32: Artifact) -> None:
 # Start-up and memory
 
 
+@pytest.mark.slow
 def test_footprint_of_real_processes(tiny: Artifact, tiny_path: Path) -> None:
     reports: list[tuple[int, int]] = []
     found = measure_footprint(
@@ -472,6 +473,7 @@ def rows(page: str) -> dict[str, list[str]]:
     return {name: [cell.strip() for cell in figures] for name, *figures in cells}
 
 
+@pytest.mark.slow
 def test_the_page(tiny_path: Path) -> None:
     page = run(tiny_path, "--seconds", "0.1", "--streams", "3")
     header, *_ = page.split("\n\n")
@@ -538,6 +540,7 @@ def test_json_has_the_same_figures(tiny_path: Path) -> None:
     assert step["ratio_to_invoke"] > 1  # nothing is faster than the runtime alone
 
 
+@pytest.mark.slow
 def test_json_with_start_up_and_memory(tiny_path: Path) -> None:
     data = json.loads(run(tiny_path, "--seconds", "0.01", "--json"))
     assert data["footprint"]["processes"] == 3
@@ -559,6 +562,7 @@ def test_a_window_says_that_it_rests(tiny_path: Path) -> None:
     assert "window of 8, run every 3 readings; session.step over all readings" in page
 
 
+@pytest.mark.slow
 def test_without_golden_vectors_the_means_are_stepped(tiny: Artifact, tmp_path: Path) -> None:
     golden = Golden(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.int8))
     path = tmp_path / "plain.tflite"

@@ -428,3 +428,15 @@ def test_collected_rows_are_those_that_were_added() -> None:
     assert np.array_equal(found.residuals[1::2], residuals[1::2])
     assert np.isnan(found.residuals[::2]).all()
     assert found.room == 10_000_000
+
+
+def test_a_channel_that_is_late_stands_at_its_mean_meanwhile(tiny: Artifact) -> None:
+    assert tiny.manifest.detection is not None
+    late, mean = values_of(100), values_of(100)[10:]
+    late[:60, 0] = np.nan
+    mean[:50, 0] = tiny.manifest.detection.channel_mean[0]
+    with Session(tiny) as session:
+        found, _ = collect(session, readings(late), lambda *_: True)
+        expected, _ = collect(session, readings(mean), lambda *_: True)
+    assert np.isfinite(found.residuals[30:, 1]).all()
+    np.testing.assert_array_equal(found.residuals[10:60, 1], expected.residuals[:50, 1])

@@ -167,6 +167,34 @@ def test_a_channel_without_a_residual_is_refused() -> None:
         calibrated(residuals, NORMAL)
 
 
+def test_residuals_of_targets_in_turn_may_be_too_few_for_scores() -> None:
+    sparse = np.full((200, 4), np.nan)
+    for row in range(200):
+        sparse[row, row % 4] = NORMAL[row, 0]
+    with pytest.raises(RecordingError, match="give 0 settled scores, and a threshold needs 30"):
+        calibrated(sparse, np.nan_to_num(sparse), scorer="robust")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"score_peaks": (math.nan,)},
+        {"score_body": (math.inf,)},
+        {"channel_mean": (math.nan, 0.0)},
+        {"channel_std": (0.0, math.inf)},
+        {"readings": -1},
+    ],
+)
+def test_a_detection_that_cannot_be_is_refused(damage: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="not finite, or a negative"):
+        dataclasses.replace(calibrated(NORMAL[:200]), **damage)
+
+
+def test_a_static_threshold_needs_no_readings() -> None:
+    detection = dataclasses.replace(calibrated(NORMAL[:200]), readings=0)
+    assert make_threshold(detection, 1000, "static-quantile").update(0.0).threshold > 0
+
+
 def test_a_channel_without_a_value_is_refused() -> None:
     with pytest.raises(RecordingError, match="no value at all"):
         calibrated(NORMAL, np.insert(NORMAL, 2, np.nan, axis=1))

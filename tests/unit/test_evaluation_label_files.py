@@ -83,6 +83,9 @@ def test_no_json(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text("not JSON")
     with pytest.raises(ConfigurationError, match="is not JSON"):
         read_windows(tmp_path / "labels.json", PUMP)
+    (tmp_path / "labels.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigurationError, match="is not JSON"):
+        read_windows(tmp_path / "labels.json", PUMP)
 
 
 def test_column_of_a_table(tmp_path: Path) -> None:

@@ -132,6 +132,14 @@ def test_the_same_time_twice() -> None:
         match_rows(labelled([0, 1]), np.array([5.0, 5.0]), np.array([5.0]), WHERE)
 
 
+def test_as_many_rows_of_another_day_are_refused() -> None:
+    labels = labelled([0, 1, 0])
+    assert match_rows(labels, TIMES[:3], TIMES[2:5], WHERE) is labels  # they overlap
+    for days in (-1, 1):
+        with pytest.raises(RecordingError, match="do not overlap; are these files of another"):
+            match_rows(labels, TIMES[:3] + days * 86_400, TIMES[:3], WHERE)
+
+
 def test_as_many_rows_are_matched_row_by_row() -> None:
     labels = labelled([0, 1, 0])
     assert match_rows(labels, np.zeros(3), np.array([5.0, 6.0, 7.0]), WHERE) is labels

@@ -41,6 +41,14 @@ def test_check_output_refuses_a_folder(tmp_path: Path, force: bool) -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
+def test_check_output_refuses_what_is_no_ordinary_file(tmp_path: Path, force: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(ConfigurationError, match="is a device or a pipe"):
+            check_output(path, force=force)
+
+
+@pytest.mark.parametrize("force", [False, True])
 def test_check_output_refuses_a_missing_folder(tmp_path: Path, force: bool) -> None:
     with pytest.raises(ConfigurationError, match="no/such does not exist"):
         check_output(tmp_path / "no" / "such" / "new.tflite", force=force)

@@ -262,6 +262,7 @@ def test_any_words_written_over_a_model(tiny: Artifact, data: st.DataObject) -> 
         return
 
 
+@pytest.mark.slow
 def test_tables_that_share_a_long_list_are_refused_soon() -> None:
     """160 kB that would stand for 400 million tensors."""
     count = 20_000

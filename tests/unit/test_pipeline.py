@@ -25,6 +25,8 @@ WARM_UP = 20
 class Persistence:
     """A session whose forecast is the last reading; it counts what is asked of it."""
 
+    invalid = "hold"
+
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
         self.counters = SessionCounters()
@@ -451,18 +453,58 @@ def test_the_model_goes_on_with_the_last_good_value(real: Pipeline, tiny: Artifa
     assert real.counters == PipelineCounters(readings=5, scored=4)
 
 
-def test_a_channel_that_is_gone_for_long_stops_the_model(real: Pipeline, tiny: Artifact) -> None:
-    before = readings([(21, -5), (22, -4.8)])
-    gone = readings([(NAN, -4.6)] * 15, start=2)
-    back = readings([(21, -4.4), (22, -4.2), (21, -4)], start=17)
-    feed(real, before)
-    assert scored(feed(real, gone)) == [True] * 10 + [False] * 5
-    assert real.warming_up
-    fresh = feed(Pipeline(Session(with_detection(tiny, real=True))), back)
-    assert compared(feed(real, back)) == compared(fresh)
-    assert real.counters == PipelineCounters(
-        readings=20, scored=13, unusable=5, restarts=1, sensor_faults=1
-    )
+def test_a_dead_channel_does_not_blind_the_others(real: Pipeline) -> None:
+    feed(real, readings([(21, -5), (22, -4.8)]))
+    gone = feed(real, readings([(NAN, -4.6)] * 100, start=2))
+    assert all(scored(gone))
+    assert np.isnan([v.residual for v in gone if v.residual is not None]).sum(axis=0).tolist() == [
+        100,
+        0,
+    ]
+    (fault,) = [change.alert for verdict in gone for change in verdict.changes]
+    assert (fault.kind, fault.reason) == (AlertKind.SENSOR_FAULT, "missing")
+    assert real.counters == PipelineCounters(readings=102, scored=101, sensor_faults=1)
+
+
+def test_an_anomaly_is_seen_beside_a_dead_channel(tiny: Artifact) -> None:
+    pipeline = Pipeline(Session(with_detection(tiny, real=True)))
+    run = readings([(21, -5)] * 20 + [(NAN, -5)] * 100 + [(NAN, 5)] * 5)
+    verdicts = feed(pipeline, run)
+    (alert,) = [
+        change.alert
+        for verdict in verdicts[120:]
+        for change in verdict.changes
+        if change.alert.kind is AlertKind.ANOMALY
+    ]
+    assert alert.channels[0].name == tiny.manifest.channels[1].name
+
+
+def test_a_channel_that_is_back_is_compared_when_its_forecasts_know_it(tiny: Artifact) -> None:
+    pipeline = Pipeline(Session(with_detection(tiny, real=True, warm_up=WARM_UP)))
+    before = [(21.0, -5.0)] * 30
+    verdicts = feed(pipeline, readings([*before, *[(NAN, -5)] * 11, *[(21, -5)] * 30]))
+    missing = [v.residual is None or bool(np.isnan(v.residual[0])) for v in verdicts[30:]]
+    assert missing == [True] * (11 + WARM_UP + 1) + [False] * (30 - WARM_UP - 1)
+    assert all(scored(verdicts[30:]))
+
+
+def test_a_channel_that_is_dead_from_the_start_stands_at_its_mean(tiny: Artifact) -> None:
+    artifact = with_detection(tiny, real=True, channel_mean=(20.0, -5.0))
+    pipeline = Pipeline(Session(artifact))
+    verdicts = feed(pipeline, readings([(NAN, -4.8)] * (LONG_GAP + 3)))
+    assert scored(verdicts) == [False] * (LONG_GAP + 1) + [True] * 2
+    session = Session(tiny)
+    session.step((20, -4.8))
+    assert np.array_equal(cast(Any, verdicts[-1].predicted), cast(Any, session.step((20, -4.8))))
+    assert pipeline.counters.unusable == LONG_GAP
+
+
+def test_what_is_beyond_the_reach_is_carried_over_a_missing_value(tiny: Artifact) -> None:
+    run = readings([(1000.0, -5.0)] * 4)
+    whole = feed(Pipeline(Session(with_detection(tiny, real=True))), run)
+    run[2] = run[2]._replace(values=(NAN, -5.0))
+    holed = feed(Pipeline(Session(with_detection(tiny, real=True))), run)
+    assert compared(holed)[3] == compared(whole)[3]
 
 
 def test_a_first_reading_with_a_hole_is_not_used(real: Pipeline) -> None:

@@ -79,6 +79,13 @@ def test_text_that_is_no_number_stays_an_error(write: Write, cell: str) -> None:
     assert "is not a number" in message
 
 
+def test_a_column_that_was_named_is_not_to_be_exchanged(write: Write) -> None:
+    path = write(time=[0, 1, 2], flow=["1", None, "off"])
+    with pytest.raises(RecordingError, match="Mend the file, or leave such cells empty"):
+        read_recording(path, columns=["flow"], missing=True)
+    assert "choose other columns with --columns" in refusal(path, missing=True)
+
+
 def test_infinite_number_in_a_parquet_file_is_not_missing(tmp_path: Path) -> None:
     path = tmp_path / "pump.parquet"
     pq.write_table(pa.table({"flow": [1.0, float("inf")]}), path)

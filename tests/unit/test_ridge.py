@@ -186,6 +186,21 @@ def test_constant_channels_are_let_be_unless_all_targets_are() -> None:
         fit_encoding(data_of(values, targets=("a",)))
 
 
+@pytest.mark.parametrize(("at", "by"), [(0.0, 1e-9), (1e9, 10.0), (-1.7e9, 100.0)])
+def test_a_channel_too_fine_for_float32_is_refused(at: float, by: float) -> None:
+    values = np.column_stack([RNG.normal(size=60), at + by * RNG.normal(size=60)])
+    with pytest.raises(RecordingError, match=r"'b' changes by only .* around .* --columns\.$"):
+        fit_encoding(data_of(values))
+
+
+@pytest.mark.parametrize(("at", "by"), [(1e12, 1e9), (1e-4, 1e-6), (0.0, 1e12)])
+def test_large_and_small_numbers_are_no_trouble(at: float, by: float) -> None:
+    values = np.column_stack([np.full(60, 1e7 / 3), at + by * RNG.normal(size=60)])
+    encoding = fit_encoding(data_of(values))
+    assert encoding.constant == {0}
+    assert encoding.normalise(values)[:, 1].std() == pytest.approx(1)
+
+
 def test_a_channel_without_a_value_is_refused() -> None:
     known = np.ones((60, 2), bool)
     known[:, 1] = False

@@ -164,6 +164,18 @@ def test_times_may_be_ignored(tiny: Artifact, recording: Recording) -> None:
     assert np.array_equal(found, score_recording(Session(tiny), recording).scores, equal_nan=True)
 
 
+def test_rows_without_a_value_are_missing_also_where_times_are_ignored(
+    tiny: Artifact, recording: Recording
+) -> None:
+    values = recording.values.copy()
+    values[100:102] = math.nan
+    holed = dataclasses.replace(recording, values=values)
+    found = score_recording(Session(tiny), holed, any_rate=True)
+    expected = score_recording(Session(tiny), holed)
+    assert np.array_equal(found.scores, expected.scores, equal_nan=True)
+    assert found.pipeline.counters == expected.pipeline.counters
+
+
 @pytest.mark.parametrize(("from_row", "message"), [(500, "500 rows"), (600, "earlier one")])
 def test_rows_that_are_not_there_are_refused(
     tiny: Artifact, recording: Recording, from_row: int, message: str

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgelstm.errors import ConfigurationError
+from edgelstm.errors import ConfigurationError, StateError
 from edgelstm.threshold import (
     AdaptiveTail,
     Judgement,
@@ -288,6 +289,25 @@ def test_state_before_the_first_score() -> None:
     assert AdaptiveTail(TAIL, BUDGET).state == ThresholdState(TAIL, 0.0)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"peak": math.nan},  # with it no score would ever exceed again
+        {"peak": math.inf},
+        {"peak": -1.0},
+        {"excursion": math.nan},
+        {"excursion": -0.1},
+        {"calm": -1},
+        {"exceeding": -1},
+    ],
+)
+def test_state_that_cannot_be_is_refused(damage: dict[str, Any]) -> None:
+    threshold = AdaptiveTail(TAIL, BUDGET)
+    with pytest.raises(StateError, match="no state of an adaptive threshold"):
+        threshold.state = replace(threshold.state, **damage)
+    assert threshold.state == ThresholdState(TAIL, 0.0)
+
+
 # The tail
 
 
@@ -356,6 +376,11 @@ def test_budget_in_readings() -> None:
 def test_budget_that_makes_no_sense_is_refused(budget: float, period: float) -> None:
     with pytest.raises(ConfigurationError, match="must be positive"):
         readings_per_false_alarm(budget, period)
+
+
+def test_budget_of_all_but_nothing_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="is none at all"):
+        readings_per_false_alarm(1e-320, 1)
 
 
 @pytest.mark.parametrize(

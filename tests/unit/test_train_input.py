@@ -52,13 +52,13 @@ def noise(rows: int, seed: int = 0) -> list[float]:
 
 
 def test_too_short(write: Write) -> None:
-    assert "pump.csv: 120 readings can be trained on; this training needs at least 300" in refusal(
+    assert "pump.csv: 120 readings can be trained on; this training needs at least 180" in refusal(
         write(flow=noise(120))
     )
-    message = refusal(write(flow=noise(400)), "--rows", "0:250")
-    assert "250 readings can be trained on" in message
-    message = refusal(write(flow=noise(400)), "--horizon", "50")
-    assert "400 readings can be trained on; this training needs at least 447" in message
+    message = refusal(write(flow=noise(400)), "--rows", "0:150")
+    assert "150 readings can be trained on" in message
+    message = refusal(write(flow=noise(300)), "--horizon", "50")
+    assert "300 readings can be trained on; this training needs at least 327" in message
     message = refusal(write(flow=noise(400)), "--model", "autoencoder", "--window", "64")
     assert "needs at least 576" in message
 
@@ -138,7 +138,15 @@ def test_report_that_is_no_page(write: Write, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [["--units", "0"], ["--horizon", "0"], ["--dropout", "1"], ["--model", "mlp"]]
+    "option",
+    [
+        ["--units", "0"],
+        ["--horizon", "0"],
+        ["--dropout", "1"],
+        ["--model", "mlp"],
+        ["--seed", "-1"],
+        ["--seed", str(2**32)],
+    ],
 )
 def test_options_that_make_no_sense(write: Write, option: list[str]) -> None:
     assert option[0] in refusal(write(flow=noise(400)), *option)
@@ -200,4 +208,5 @@ def test_a_recording_at_the_rate_of_the_model_stays_as_it_is(
     assert as_trained(given, None) is given
     assert capsys.readouterr().err == ""
     assert as_trained(given, 2.0).sample_period == 2
+    assert as_trained(given, 1.0, always=True).resampled
     assert "pump.csv is resampled to one reading every 2 s" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgelstm.errors import RecordingError
 from edgelstm.recording import Recording
 from edgelstm_quantize.training_data import MOST_CATEGORIES, TrainingData, prepare
-from edgelstm_quantize.training_remarks import worse_than_linear
+from edgelstm_quantize.training_remarks import few_readings, worse_than_linear
 
 NAN = np.nan
 START = 1_704_067_200.0  # 2024-01-01 00:00:00 UTC
@@ -389,6 +389,13 @@ def test_a_noisy_stretch_is_remarked_on_with_its_rows(place: int) -> None:
     assert f"--rows :{start}" in said or f"--rows {stop}:" in said
 
 
+def test_rows_are_not_proposed_where_they_are_none_of_the_file() -> None:
+    values = ordinary("noise", 900, 3)
+    values[700:760, 1] += 15
+    (said,) = prepare([replace(recording(values, "abcd"), resampled=True)]).remarks
+    assert said.endswith("if that is no normal operation, train on other rows.")
+
+
 def test_a_stretch_at_another_level_is_remarked_on_in_rows_of_the_file() -> None:
     values = ordinary("noise", 900, 3)
     values[700:760, 1] += 15
@@ -412,3 +419,10 @@ def test_a_model_that_does_worse_than_a_linear_one_is_remarked_on() -> None:
     assert worse_than_linear("lstm", 0.41, 0.40) is None
     assert "--model hybrid" in (worse_than_linear("lstm", 0.43, 0.40) or "")
     assert "a forecaster" in (worse_than_linear("autoencoder", 0.43, 0.40) or "")
+
+
+def test_few_readings_are_remarked_on() -> None:
+    assert few_readings(300) == ()
+    (remark,) = few_readings(299)
+    assert "299 readings tell little" in remark
+    assert "record 300 or more" in remark
