@@ -272,12 +272,15 @@ class SensorFaults:
             self._wrong_rate = _alert(state.wrong_rate, WRONG_RATE, self._all)
 
     def update(self, reading: Reading) -> tuple[AlertChange, ...]:
-        """Takes one reading; not finite values are missing ones.
+        """Takes one reading; not finite values are missing ones, and without any it is none.
 
         Returns:
             The faults that opened or closed.
         """
         timestamp = reading.timestamp
+        values = reading.values
+        if len(values) > 1 and not math.isfinite(values[0]) and not any(map(math.isfinite, values)):
+            return self.silent(timestamp)  # one fault of all channels, not one of each
         changes: list[AlertChange] = []
         if self._mind_the_rate(timestamp, reading.sequence_number):
             changes += self._judge_time(timestamp)

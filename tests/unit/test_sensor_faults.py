@@ -172,6 +172,18 @@ def test_silence_is_missing_of_all_channels_until_the_next_reading() -> None:
     assert faults.open == ()
 
 
+@pytest.mark.parametrize("value", [NAN, math.inf])
+def test_readings_without_any_value_are_one_fault_of_all_channels(value: float) -> None:
+    faults = SensorFaults(["a", "b"], [ChannelLimits()] * 2, 1.0)
+    readings = [(1.0, 2.0), *[(value, NAN)] * 30, (1.0, 2.0)]
+    changes = [c for i, v in enumerate(readings) for c in faults.update(Reading(i, v))]
+    assert [(c.event, c.alert.opened, c.alert.closed) for c in changes] == [
+        (OPENED, 10, None),
+        (CLOSED, 10, 31),
+    ]
+    assert [share.name for share in changes[0].alert.channels] == ["a", "b"]
+
+
 def test_silence_of_a_fast_sensor_lasts_five_seconds_at_least() -> None:
     faults = SensorFaults(["a"], [ChannelLimits()], 0.01)
     faults.update(Reading(100.0, (1.0,)))
