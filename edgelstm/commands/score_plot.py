@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 
 from edgelstm.commands.scoring import Scored
-from edgelstm.errors import MissingDependencyError
 from edgelstm.evaluation.plot import most_telling
-from edgelstm.files import atomic_path
+from edgelstm.pictures import FALSE, LEVEL, LINE, picture
 
-_STYLE: dict[Any, Any] = {"font.size": 9, "axes.edgecolor": "#bbbbbb", "axes.xmargin": 0.01}
-_LINE, _LEVEL, _ALERT = "#4c72b0", "#dd8452", "#c44e52"
 _A_DATE = 1e8  # seconds
 _LEAST_SHOWN = 0.05  # of a score
 _LONGEST_NAME = 18
@@ -32,15 +29,6 @@ def draw(scored: Scored, path: Path) -> None:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Drawing needs matplotlib; run: pip install 'edgelstm[plot]'"
-        ) from error
-
     part = slice(scored.from_row, None)
     seconds = scored.times[part]
     dated = seconds[0] >= _A_DATE
@@ -50,52 +38,35 @@ def draw(scored: Scored, path: Path) -> None:
     if scored.residuals is not None and detection is not None:
         scale = detection.residual_scale[-len(scored.names) :]
         chosen = most_telling(scored.residuals[part], scored.names, scale, scored.alerts[part])
-    with mpl.rc_context(_STYLE):
-        rows = len(chosen) + 1
-        figure = Figure(figsize=(10, 2.2 + 1.3 * rows), layout="constrained")
+    rows = len(chosen) + 1
+    with picture(path, 10, 2.2 + 1.3 * rows) as figure:
         *signals, score = figure.subplots(
             rows, 1, sharex=True, height_ratios=[*[1.0] * len(chosen), 1.6]
         )
         for axes, name in zip(signals, chosen, strict=True):
             column = scored.recording.channels.index(name)
-            axes.plot(times, scored.recording.values[part, column], lw=0.6, color=_LINE)
+            axes.plot(times, scored.recording.values[part, column], lw=0.6, color=LINE)
             axes.set_ylabel(_short(name))
         # A window has a score now and then; a line over rows without one would have no length.
         there = np.isfinite(scored.scores[part])
         moments = [time for time, is_there in zip(times, there, strict=True) if is_there]
-        score.plot(moments, scored.scores[part][there], lw=0.6, color=_LINE, label="score")
-        score.plot(moments, scored.thresholds[part][there], lw=1.2, color=_LEVEL, label="threshold")
+        score.plot(moments, scored.scores[part][there], lw=0.6, color=LINE, label="score")
+        score.plot(moments, scored.thresholds[part][there], lw=1.2, color=LEVEL, label="threshold")
         score.set_yscale("log")
         if there.any():
             score.set_ylim(bottom=max(_LEAST_SHOWN, float(scored.scores[part][there].min()) / 3))
         score.set_ylabel("anomaly score")
-        if dated:
-            locator: Any = AutoDateLocator()  # type: ignore[no-untyped-call]
-            score.xaxis.set_major_locator(locator)
-            score.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-        else:
+        if not dated:
             score.set_xlabel("seconds")
         for axes in (*signals, score):
-            axes.spines[["top", "right"]].set_visible(False)
             for start, stop in _stretches(scored):
-                axes.axvspan(times[start], times[stop], color=_ALERT, alpha=0.18, lw=0)
+                axes.axvspan(times[start], times[stop], color=FALSE, alpha=0.18, lw=0)
                 if scored.onsets[part][start]:  # not one that was open before
-                    axes.axvline(times[start], color=_ALERT, lw=1, label="alert")
+                    axes.axvline(times[start], color=FALSE, lw=1, label="alert")
         figure.align_ylabels([*signals, score])
         count = int(scored.onsets[part].sum())
         alerts = "1 alert" if count == 1 else f"{count:,} alerts"
         figure.suptitle(f"{scored.recording.source}: {alerts} in {len(seconds):,} readings")
-        # Every alert has its label; one of each kind is enough.
-        handles = dict(zip(*reversed(score.get_legend_handles_labels()), strict=True))
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside lower center",
-            ncols=len(handles),
-            frameon=False,
-        )
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=130)
 
 
 def _short(name: str) -> str:

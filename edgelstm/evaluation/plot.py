@@ -11,21 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelstm.errors import MissingDependencyError
 from edgelstm.evaluation.judging import DETECTOR, Series
-from edgelstm.files import atomic_path
+from edgelstm.pictures import FALSE, HIT, LEVEL, LINE, WINDOW, picture
 
 Floats = NDArray[np.float64]
 
 MOST_CHANNELS = 4
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.edgecolor": "#bbbbbb",
-    "axes.xmargin": 0.01,
-    "date.converter": "concise",
-}
-_LINE, _LEVEL, _WINDOW = "#4c72b0", "#dd8452", "#f2c14e"
-_HIT, _FALSE = "#2e8b57", "#c44e52"
 _COLUMNS = 2000  # stretches that a long line is thinned to; the picture has fewer pixels
 _FIRST_DATE = 1e8  # smaller times (before 1973) count from the start of the recording
 _MISSING = 5  # times the usual step between values: then the line is broken
@@ -84,43 +75,30 @@ def draw(series: Series, drawing: Drawing, title: str, path: Path, lead: float =
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Drawing needs matplotlib; run: pip install 'edgelstm[plot]'"
-        ) from error
-
     rows = slice(int(series.rows[0]), int(series.rows[-1]) + 1)
     times = _whole_times(series, rows)
     count = 0 if drawing.values is None else len(drawing.channels)
-    with mpl.rc_context(_STYLE):
-        heights = [1.0 if count > 1 else 2.0] * count + [1.6]
-        figure = Figure(figsize=(10, 1.5 + 1.4 * sum(heights)), layout="constrained")
+    heights = [1.0 if count > 1 else 2.0] * count + [1.6]
+    with picture(path, 10, 1.5 + 1.4 * sum(heights)) as figure:
         panels = figure.subplots(
             count + 1, 1, sharex=True, height_ratios=heights, squeeze=False
         ).ravel()
         for k, name in enumerate(drawing.channels[:count]):
             assert drawing.values is not None  # noqa: S101  # for mypy: count says so
-            _line(panels[k], times, drawing.values[rows, k], _LINE, None)
+            _line(panels[k], times, drawing.values[rows, k], LINE, None)
             panels[k].set_ylabel(_short(name))
         score = panels[-1]
-        _line(score, times, drawing.scores[rows], _LINE, "score")
+        _line(score, times, drawing.scores[rows], LINE, "score")
         if drawing.thresholds is not None:
-            _line(score, times, drawing.thresholds[rows], _LEVEL, "threshold", width=1.2)
+            _line(score, times, drawing.thresholds[rows], LEVEL, "threshold", width=1.2)
         _scale(score, drawing.scores[rows])
         score.set_ylabel("anomaly score")
         if times.dtype == np.float64:
             score.set_xlabel("seconds")
         figure.align_ylabels(list(panels))
         for axes in panels:
-            axes.spines[["top", "right"]].set_visible(False)
             _mark(axes, series, lead, whole=axes is not score)
-        _legend(figure, list(panels))
         figure.suptitle(title)
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=130)
 
 
 def _whole_times(series: Series, rows: slice) -> NDArray[Any]:
@@ -199,7 +177,7 @@ def _mark(axes: Any, series: Series, lead: float, whole: bool) -> None:
     times = _moments(series.times)
     for event in series.labels.events:
         axes.axvspan(
-            times[event.start], times[event.stop - 1], color=_WINDOW, alpha=0.4, lw=0.8,
+            times[event.start], times[event.stop - 1], color=WINDOW, alpha=0.4, lw=0.8,
             label="labelled event",
         )  # fmt: skip
     if DETECTOR not in series.alerts:
@@ -211,7 +189,7 @@ def _mark(axes: Any, series: Series, lead: float, whole: bool) -> None:
         alerts.starts.tolist(), alerts.stops.tolist(), alerts.opened.tolist(), strict=True
     ):
         wrong = start in false
-        color = _FALSE if wrong else _HIT
+        color = FALSE if wrong else HIT
         label = "alert, false alarm" if wrong else "alert, in an event"
         if opened and (few or not whole):
             top = 1.0 if few else 0.06
@@ -223,22 +201,6 @@ def _mark(axes: Any, series: Series, lead: float, whole: bool) -> None:
                 [times[start], times[min(stop, len(times) - 1)]], [0.02, 0.02],
                 transform=axes.get_xaxis_transform(), color=color, lw=4, solid_capstyle="butt",
             )  # fmt: skip
-
-
-def _legend(figure: Any, panels: Sequence[Any]) -> None:
-    """A label for each kind of mark is enough."""
-    handles: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    if handles:
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside lower center",
-            ncols=len(handles),
-            frameon=False,
-        )
 
 
 def _short(name: str) -> str:

@@ -39,8 +39,8 @@ def test_every_reading_arrives(demo: tuple[Path, dict[str, Any], str]) -> None:
 def test_failures_are_announced_within_the_budget(demo: tuple[Path, dict[str, Any], str]) -> None:
     _, summary, _ = demo
     assert summary["windows"] == 4
-    assert summary["windows_hit"] >= 2
-    assert summary["false_alarms"] <= 5
+    assert summary["windows_hit"] >= 3
+    assert summary["false_alarms"] <= 4
     assert summary["alerts"] >= summary["windows_hit"] + summary["false_alarms"]
 
 
