@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from edgelstm.errors import ConfigurationError
 from edgelstm.manifest import Fidelity, Manifest
+from edgelstm.recording import same_period
 
 Step = Callable[[NDArray[np.float64]], object]
 """Takes one reading, (channels,); None where the model did not run."""
 
 _BLOCK = 100  # runs in a turn: a millisecond or so, shorter than most of what disturbs a machine
 _UNTIMED_BLOCKS = 2  # of each, before the first that counts
-_SAME_PERIOD = 0.1  # by how much two sample periods may differ and still count as the same
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def check_comparable(a: Manifest, b: Manifest) -> list[str]:
         notes.append(
             f"a's outputs are {_ahead(a)}, b's are {_ahead(b)}: they are about different times."
         )
-    if abs(a.sample_period / b.sample_period - 1) > _SAME_PERIOD:
+    if not same_period(a.sample_period, b.sample_period):
         notes.append(
             f"a was made for a reading every {a.sample_period:g} s, b for one every "
             f"{b.sample_period:g} s: one of them is not at home in this recording."

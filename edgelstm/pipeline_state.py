@@ -15,34 +15,18 @@ import json
 import types
 import typing
 import zipfile
-import zlib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
 from edgelstm.errors import StateError
 from edgelstm.manifest import Detection
-from edgelstm.state import State
+from edgelstm.state import DAMAGE, State
 
 T = TypeVar("T")
 
 _VERSION = 1
 _SESSION, _REST = "session.npz", "pipeline.json"
-# All that zipfile and json raise on damaged bytes.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    LookupError,
-    TypeError,
-    EOFError,
-    OSError,
-    ValueError,
-    NotImplementedError,
-    RuntimeError,
-    RecursionError,
-    MemoryError,
-    OverflowError,
-)
 _DAMAGED = "These bytes are not the state of a pipeline, or are damaged; start afresh."
 
 
@@ -78,7 +62,7 @@ class PipelineState:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 session, rest = archive.read(_SESSION), archive.read(_REST).decode()
             version = json.loads(rest)["version"]
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise StateError(_DAMAGED) from error
         if version != _VERSION:
             raise StateError(

@@ -25,6 +25,15 @@ from edgelstm.tables import (
 _MOST_STEPS_BACK = 0.02  # of all
 
 
+SAME_PERIOD = 0.1
+"""By how much, as a share, two sample periods may differ and still count as the same."""
+
+
+def same_period(period: float, needed: float) -> bool:
+    """Whether a sample period is the one that is needed, as far as that matters."""
+    return abs(period / needed - 1) <= SAME_PERIOD
+
+
 @dataclass(frozen=True)
 class Recording:
     """Readings in the order in which they were taken.

@@ -17,8 +17,7 @@ from edgelstm.manifest import Manifest
 ANOTHER_MODEL = "This state belongs to another model."
 _VERSION = 1
 _KEPT, _LAST, _ABOUT = "kept/", "last/", "about"
-# All that zipfile and numpy raise on damaged bytes.
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     LookupError,
@@ -31,6 +30,7 @@ _DAMAGE = (
     MemoryError,
     OverflowError,
 )
+"""All that zipfile, numpy and json raise on damaged bytes."""
 
 
 class State(Mapping[str, NDArray[Any]]):
@@ -104,7 +104,7 @@ class State(Mapping[str, NDArray[Any]]):
                 arrays = {name: archive[name] for name in archive.files}
             version, sha256, held = map(str, arrays.pop(_ABOUT))
             count = int(held)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise StateError(
                 "These bytes are not the state of a session, or are damaged; start afresh."
             ) from error

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from edgelstm.errors import RecordingError
 from edgelstm.reading import Reading
-from edgelstm.recording import Recording
-
-SAME_RATE = 0.1  # of a sample period: as far as two may be apart
+from edgelstm.recording import Recording, same_period
 
 
 def resample(recording: Recording, sample_period: float, held: Sequence[str] = ()) -> Recording:
@@ -76,9 +74,7 @@ def as_trained(
     Raises:
         RecordingError: as `resample` does.
     """
-    same = sample_period is None or math.isclose(
-        recording.sample_period, sample_period, rel_tol=SAME_RATE
-    )
+    same = sample_period is None or same_period(recording.sample_period, sample_period)
     if sample_period is None or (same and not always):
         return recording
     click.echo(

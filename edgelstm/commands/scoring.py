@@ -15,11 +15,10 @@ from edgelstm.errors import RecordingError
 from edgelstm.manifest import Manifest
 from edgelstm.pipeline import Achieved, Pipeline, Verdict, need_detection
 from edgelstm.reading import Reading
-from edgelstm.recording import Recording
+from edgelstm.recording import Recording, same_period
 from edgelstm.session import Session
 
 _PROGRESS_ROWS = 2000
-_RATE_TOLERANCE = 0.1  # as `run` has it
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def _steps_back(recording: Recording) -> list[str]:
 def _need_rate(recording: Recording, manifest: Manifest) -> None:
     """Refuses readings that come at another rate than the model was made for."""
     found, needed = recording.sample_period, manifest.sample_period
-    if abs(found / needed - 1) > _RATE_TOLERANCE:
+    if not same_period(found, needed):
         raise RecordingError(
             f"{recording.source} has a reading every {found:.4g} s, but the model was made for one "
             f"every {needed:.4g} s: train and quantize a model for that rate, or take the rows as "

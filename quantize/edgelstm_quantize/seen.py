@@ -8,12 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from edgelstm.errors import RecordingError
-from edgelstm.recording import Recording
+from edgelstm.recording import Recording, same_period
 from edgelstm_quantize.calibration_data import CalibrationInput
 from edgelstm_quantize.keras_files import TrainingRecord
 from edgelstm_quantize.stretches import SHORTEST, cut
-
-_SAME_PERIOD = 0.1  # by how much two sample periods may differ and still count as the same
 
 
 def like_the_training(data: CalibrationInput, record: TrainingRecord) -> CalibrationInput:
@@ -39,7 +37,7 @@ def _pieces(recording: Recording, record: TrainingRecord) -> Iterator[Recording]
     """The stretches of a recording between long gaps, their missing values filled."""
     recording = _coded(recording.with_channels(record.channels), record)
     needed = record.sample_period
-    if needed and abs(recording.sample_period / needed - 1) > _SAME_PERIOD:
+    if needed and not same_period(recording.sample_period, needed):
         raise RecordingError(
             f"{recording.source} has a reading every {recording.sample_period:.4g} s, but the "
             f"model was trained on one every {needed:.4g} s: give a recording at that rate, or "

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelstm.errors import RecordingError
-from edgelstm.recording import Recording
+from edgelstm.recording import SAME_PERIOD, Recording
 from edgelstm_quantize.stretches import SHORTEST, cut
 from edgelstm_quantize.training_remarks import what_looks_odd, what_was_done
 
 MOST_CATEGORIES = 32
-_SAME_PERIOD = 1.1  # the most that sample periods may differ
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def _common_period(recordings: Sequence[Recording]) -> float:
     """The sample period of all; refuses some that differ."""
     slow = max(recordings, key=lambda recording: recording.sample_period)
     fast = min(recordings, key=lambda recording: recording.sample_period)
-    if slow.sample_period > _SAME_PERIOD * fast.sample_period:
+    if slow.sample_period > (1 + SAME_PERIOD) * fast.sample_period:
         raise RecordingError(
             f"{fast.source} has a reading every {fast.sample_period:.4g} s, but {slow.source} one "
             f"every {slow.sample_period:.4g} s; put both onto one rate with --resample "
