@@ -17,20 +17,40 @@ class AlertKind(Enum):
 
     ANOMALY = "anomaly"
     SENSOR_FAULT = "sensor_fault"
+    SERVICE_FAULT = "service_fault"  # of the service itself, such as a full disk
+
+
+class Severity(Enum):
+    """How much an alert matters."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
 
 
 class AlertEvent(Enum):
     """What happens to an alert."""
 
     OPENED = "opened"
+    UPDATED = "updated"  # a peak that is clearly higher, or another severity
     CLOSED = "closed"
 
 
 class ChannelShare(NamedTuple):
-    """How much a channel has to do with an alert: its name, and its share of 1."""
+    """How much a channel has to do with an alert.
+
+    Attributes:
+        name: of the channel.
+        share: of 1.
+        residual: observed - predicted at the peak, physical units; None where there is none.
+        observed: the value at the peak, physical units; None likewise.
+        predicted: what the model made of it, physical units; None likewise.
+    """
 
     name: str
     share: float
+    residual: float | None = None
+    observed: float | None = None
+    predicted: float | None = None
 
 
 Channels = tuple[ChannelShare, ...]
@@ -52,6 +72,9 @@ class Alert:
             sensor fault those that it is about.
         reason: of a sensor fault "flat", "out of range", "wrong rate" or "missing"; else "".
         closed: timestamp of the reading that closed it; None while it is open.
+        severity: how much it matters; it may rise while the alert is open, and never falls.
+        threshold: the level that the score exceeded when it opened; None for a sensor fault.
+        peaked: timestamp of the reading with the peak score; None for a sensor fault.
     """
 
     number: int
@@ -61,6 +84,9 @@ class Alert:
     channels: Channels = ()
     reason: str = ""
     closed: float | None = None
+    severity: Severity = Severity.WARNING
+    threshold: float | None = None
+    peaked: float | None = None
 
     @property
     def duration(self) -> float | None:
@@ -90,6 +116,7 @@ class AlertPolicy:
             they are over, if the threshold is still exceeded.
         release: the share of the threshold up to which a score is calm; None for the level that
             the threshold itself gives.
+        critical: an alert is critical from a score of so many times the threshold on.
 
     Raises:
         ConfigurationError: a figure makes no sense.
@@ -101,6 +128,7 @@ class AlertPolicy:
     quiet: int = 10
     cool_down: float = 0.0
     release: float | None = None
+    critical: float = 2.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= self.n:
@@ -128,6 +156,11 @@ class AlertPolicy:
             raise ConfigurationError(
                 f"The release is {self.release:g} of the threshold; it must be above 0 and at "
                 "most 1."
+            )
+        if not 1 <= self.critical < math.inf:
+            raise ConfigurationError(
+                f"Alerts cannot be critical from {self.critical:g} times the threshold on; it "
+                "must be at least 1."
             )
 
 

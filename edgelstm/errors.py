@@ -81,3 +81,15 @@ class CalibrationWarning(UserWarning):
 
 class DelegateWarning(RuntimeWarning):
     """A delegate failed, and the steps go on on the CPU."""
+
+
+class SinkError(EdgelstmError, OSError):
+    """A receiver of alerts cannot be reached or did not take one; it is tried again."""
+
+
+class RefusedNoticeError(SinkError):
+    """A receiver of alerts will never take this one; it is not tried again."""
+
+
+class OutboxError(EdgelstmError, OSError):
+    """The file of the outbox cannot be opened or is damaged."""

@@ -70,6 +70,6 @@ def describe(change: AlertChange, verdict: Verdict) -> dict[str, Any]:
         "score": verdict.score if judged else None,
         "threshold": verdict.threshold if judged else None,
         "peak_score": alert.peak_score,
-        "channels": [{"name": name, "share": round(share, 4)} for name, share in alert.channels],
+        "channels": [{"name": c.name, "share": round(c.share, 4)} for c in alert.channels],
         "reason": alert.reason,
     }

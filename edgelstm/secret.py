@@ -1,0 +1,34 @@
+"""`Secret`: a password or a token that is never printed."""
+
+from __future__ import annotations
+
+
+class Secret:
+    """A text that shows only when asked: in a traceback, a log or a message it is stars.
+
+    Args:
+        value: the text.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The text itself, for whoever has to send it."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise TypeError("A secret is not written anywhere.")
