@@ -34,8 +34,8 @@ from edgelstm.commands.event_lines import format_event
 from edgelstm.commands.recalibration import Wanted, recalibrate
 from edgelstm.commands.record import Duration
 from edgelstm.commands.scoring import read_for_model
-from edgelstm.commands.sourcing import open_chosen, optional_source_options
-from edgelstm.commands.watching import RateGuard, in_model_order, open_verified, resampled
+from edgelstm.commands.sourcing import as_rate, open_chosen, optional_source_options
+from edgelstm.commands.watching import open_verified
 from edgelstm.errors import ConfigurationError, RecordingError
 from edgelstm.files import check_output
 from edgelstm.manifest import Detection, Manifest
@@ -127,23 +127,23 @@ def calibrate(
             readings = _from_file(file, manifest, time_column, rows, any_rate, display)
             where = file.name
         else:
+            from edgelstm.intake import Intake
+
             device = stack.enter_context(
                 open_chosen(**source, sample_period=manifest.sample_period if set_rate else None)
             )
             where = device.description
             _stop_in_time(device, duration, stack)
             display.live = True
-            model = [channel.name for channel in manifest.channels]
-            readings = iter(
-                in_model_order(display.readings(device), [c.name for c in device.channels], model)
+            intake = Intake(
+                manifest,
+                [channel.name for channel in device.channels],
+                device.sample_period,
+                rate=as_rate(set_rate=set_rate, resample=resample, any_rate=any_rate),
+                warn=display.warn,
             )
-            if resample:
-                readings = resampled(readings, manifest.sample_period)
-            else:
-                guard = RateGuard(manifest, any_rate, display.warn)
-                if not set_rate:
-                    guard.announced(device.sample_period)
-                readings = guard.watch(readings)
+            readings = intake.take_all(display.readings(device))
+            model = [channel.name for channel in manifest.channels]
             click.echo(f"Listening to {', '.join(model)} on {where}.", err=True)
         found = _collect(session, readings, display)
         made = recalibrate(manifest, found, Wanted(budget, scorer, threshold, given))

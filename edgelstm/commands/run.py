@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -13,43 +14,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgelstm.commands.console import (
-    LiveLine,
     backend_option,
     delegate_option,
-    format_budget,
-    format_delegate,
     plain_warnings,
+    quiet_runtime,
 )
-from edgelstm.commands.detection_options import detection_options, take_detection
-from edgelstm.commands.event_lines import RateLimit, format_event
-from edgelstm.commands.sourcing import format_trouble, open_chosen, source_options
-from edgelstm.commands.watching import (
-    RateGuard,
-    SilenceClock,
-    format_achieved,
-    in_model_order,
-    open_verified,
-    resampled,
-    watch,
-)
-from edgelstm.latency import LatencyHistogram
-from edgelstm.pipeline import Pipeline, Verdict
-from edgelstm.reading import Reading
-from edgelstm.recording import format_time
-from edgelstm.sinks import Sink
-from edgelstm.sinks.jsonl import JsonlSink
-from edgelstm.sinks.log import LogSink, limits_by_name
+from edgelstm.commands.detection_options import detection_options
+from edgelstm.commands.run_settings import CONFIGURATION, settings_of
+from edgelstm.commands.sourcing import optional_source_options
+from edgelstm.files import atomic_path, check_output
 
 if TYPE_CHECKING:
-    from edgelstm_bridge.receiver import SourceCounters
-    from edgelstm_bridge.source import Source
+    from edgelstm.commands.run_display import RunDisplay
+    from edgelstm.configuration import RunSettings
+    from edgelstm.service import Service
 
-_STATUS_INTERVAL_S = 0.5
+_ON_THE_TERMINAL = ("opened", "closed", "acknowledged")
 
 
-@click.command(short_help="Watch a sensor and print alerts.")
-@click.argument("artifact", type=click.Path(path_type=Path))
-@source_options
+@click.command(short_help="Watch sensors and announce alerts.")
+@click.argument("target", metavar="ARTIFACT|FILE.toml", type=click.Path(path_type=Path))
+@optional_source_options
 @click.option(
     "--set-rate", is_flag=True, help="Ask the device to send at the rate that the model needs."
 )
@@ -70,185 +55,153 @@ _STATUS_INTERVAL_S = 0.5
     type=click.Path(path_type=Path),
     help="Also append the alerts to this file, as JSON lines.",
 )
-def run(
-    artifact: Path,
-    set_rate: bool,
-    resample: bool,
-    any_rate: bool,
-    no_calibration: bool,
-    backend: str,
-    delegate: str | None,
-    alerts_file: Path | None,
-    **options: Any,
-) -> None:
-    """Watch a sensor: take readings from a device, step the model, print alerts.
+@click.option(
+    "--state",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Keep the states and the alerts here, and go on from them.",
+)
+@click.option("--dashboard", is_flag=True, help="Serve a page with the live signal.")
+@click.option("--metrics", is_flag=True, help="Serve figures for Prometheus, and /healthz.")
+@click.option(
+    "--write-config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write a configuration with these options, every other one explained, and end.",
+)
+@click.option("--check", is_flag=True, help="Only see whether the configuration would do.")
+@click.pass_context
+def run(context: click.Context, /, target: Path, **options: Any) -> None:
+    """Watch sensors: take readings from devices, step the models, announce alerts.
 
-    A device that goes away is waited for. Ends when the device says that it has sent everything,
-    or with Ctrl-C.
+    ARTIFACT with --port watches one device; FILE.toml says it all: several sensors, where alerts
+    go, a dashboard (see --write-config). A device that goes away is waited for. Ends when every
+    device says that it has sent everything, or with Ctrl-C.
 
-    Example: edgelstm run pump.tflite --port /dev/ttyACM0
+    Examples:
+      edgelstm run pump.tflite --port /dev/ttyACM0
+
+      edgelstm run pump.toml
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    detection = take_detection(options)
-    with (
-        plain_warnings(),
-        open_verified(artifact, backend, delegate, calibration=not no_calibration) as session,
-        ExitStack() as stack,
-    ):
-        manifest = session.artifact.manifest
-        pipeline = Pipeline(session, any_rate=any_rate, **detection)
-        period = manifest.sample_period
-        source = stack.enter_context(
-            open_chosen(**options, sample_period=period if set_rate else None)
-        )
-        sinks: list[Sink] = []
-        if alerts_file:
-            sinks.append(stack.enter_context(closing(JsonlSink(alerts_file))))
-        model = [channel.name for channel in manifest.channels]
-        device = [channel.name for channel in source.channels]
-        display = _Display(pipeline, source, sinks)
-        readings = in_model_order(display.readings(), device, model)
-        if resample:
-            readings = resampled(readings, period)
+    write_config, check = options.pop("write_config"), options.pop("check")
+    settings = settings_of(context, target, options)
+    if write_config is not None:
+        _write_config(settings, write_config)
+        return
+    from edgelstm.commands.run_display import RunDisplay
+
+    display = RunDisplay()
+    with plain_warnings(), _logging(display):
+        if check:
+            _check(settings)
         else:
-            guard = RateGuard(manifest, any_rate, display.warn)
-            if not set_rate:
-                guard.announced(source.sample_period)
-            readings = guard.watch(readings)
-        click.echo(
-            f"Watching {', '.join(model)} on {source.description} with {artifact.name} "
-            f"({manifest.recipe}, {session.backend}): {format_budget(pipeline.budget)}. "
-            "Times are UTC."
+            _run(settings, display, reconnect=not options["no_reconnect"])
+
+
+def _run(settings: RunSettings, display: RunDisplay, *, reconnect: bool) -> None:
+    from edgelstm.service import ExtraSink, Hooks, Service
+    from edgelstm.sinks import SinkOptions
+    from edgelstm.sinks.log import LogSink
+    from edgelstm.systemd import Notifier
+
+    hooks = Hooks(display.event, display.connected, display.tick, display.ended)
+    sinks = []
+    if not any(sink.options.type in ("log", "journal") for sink in settings.sinks.values()):
+        terminal = ExtraSink(
+            "terminal",
+            SinkOptions("log", events=_ON_THE_TERMINAL),
+            lambda context: LogSink(LogSink.Config(), context, display.write),
         )
-        display.watch(readings)
-
-
-class _Display:
-    """What is shown while it runs: alerts, what happens to the device, and a line of status."""
-
-    def __init__(self, pipeline: Pipeline, source: Source, sinks: Sequence[Sink]) -> None:
-        self._pipeline = pipeline
-        self._source = source
-        manifest = pipeline.session.artifact.manifest
-        self._log = LogSink(self._write, limits_by_name(manifest))
-        self._sinks = sinks
-        self._line = LiveLine()
-        self._lines = RateLimit(self._write_aside)
-        self._next_status = 0.0
-        self._clock = SilenceClock(self._silent)
-        self._time: float | None = None  # of the last reading
-        self._scored: Verdict | None = None  # the last with a score
-        self._told_backwards = False
-
-    def readings(self) -> Iterator[Reading]:
-        """The readings of the source; what happens to the device is shown as it comes.
-
-        Gaps are not: the status line counts them, and the pipeline knows what to do.
-        """
-        from edgelstm_bridge.events import Disconnected, Gap, Silence
-
-        for event in self._source.events():
-            if type(event) is Reading:
-                self._clock.stop()
-                yield event
-                continue
-            if type(event) is not Gap and (text := format_event(event)):
-                self._lines.take(text, time.monotonic())
-            if isinstance(event, Silence):
-                self._clock.start(event.seconds)
-            elif isinstance(event, Disconnected):
-                self._clock.start(0.0)
-
-    def warn(self, text: str) -> None:
-        """Shows a warning."""
-        self._write_aside(f"Warning: {text}")
-
-    def watch(self, readings: Iterable[Reading]) -> None:
-        """Puts readings through the pipeline and into the sinks, until they end."""
-        latency = LatencyHistogram()
-        try:
-            for verdict in watch(self._pipeline, readings, latency):
-                self._time = verdict.reading.timestamp
-                if not self._tell(verdict):
-                    self._show_status(verdict)
-        except KeyboardInterrupt:
-            self._line.clear()
-            click.echo("Stopped.", err=True)
-        finally:
-            self._clock.stop()
-            self._lines.close()
-            self._line.clear()
-            _print_summary(self._pipeline, self._source.counters, latency)
-
-    def _tell(self, verdict: Verdict) -> bool:
-        for sink in self._sinks:
-            sink.take(verdict)
-        return self._log.take(verdict)
-
-    def _silent(self, seconds: float) -> None:
-        """Nothing has come for so long."""
-        timestamp = (time.time() - seconds if self._time is None else self._time) + seconds
-        if changes := self._pipeline.silent(timestamp):
-            # Sinks take verdicts; this one is on no reading.
-            self._tell(Verdict(Reading(timestamp, ()), changes=changes))
-
-    def _write(self, line: str) -> None:
-        self._line.clear()
-        click.echo(line)
-
-    def _write_aside(self, line: str) -> None:
-        self._line.clear()
-        click.echo(line, err=True)
-
-    def _show_status(self, verdict: Verdict) -> None:
-        """A sign of life: the last reading, how many there were, and where the score is."""
-        if verdict.score is not None:
-            self._scored = verdict
-        if self._pipeline.counters.backwards and not self._told_backwards:
-            self._told_backwards = True
-            self.warn(
-                f"The time went back to {format_time(verdict.reading.timestamp)}; readings of the "
-                "past are left out, unless they go on: then the model starts afresh."
-            )
-        if not self._line.live or time.monotonic() < self._next_status:
-            return
-        self._next_status = time.monotonic() + _STATUS_INTERVAL_S
-        score = "warming up"
-        if self._scored is not None and not self._pipeline.warming_up:
-            score = f"score {self._scored.score:.1f} of {self._scored.threshold:.1f}"
-        self._line.show(
-            f"{format_time(verdict.reading.timestamp)}  "
-            f"{self._pipeline.counters.readings:,} readings, "
-            f"{self._source.counters.lost:,} lost, {score}"
+        sinks.append(terminal)
+    with quiet_runtime():
+        service = Service(
+            settings,
+            patient=settings.path is not None,
+            reconnect=reconnect,
+            extra_sinks=sinks,
+            hooks=hooks,
+            notifier=Notifier(os.environ),
         )
+    display.service = service
+    try:
+        with service:
+            for page in service.pages:
+                click.echo(f"Serving {page.url}", err=True)
+            with _signals(service, display, reload=settings.path is not None):
+                service.wait()
+    except KeyboardInterrupt:
+        display.stopped()
 
 
-def _print_summary(pipeline: Pipeline, source: SourceCounters, latency: LatencyHistogram) -> None:
-    counts = pipeline.counters
-    alerts = "1 alert" if pipeline.alerts == 1 else f"{pipeline.alerts:,} alerts"
-    state = ", one still open" if pipeline.open_alert else ""
-    if faults := counts.sensor_faults:
-        state += f"; {faults:,} sensor fault{'' if faults == 1 else 's'}"
+def _check(settings: RunSettings) -> None:
+    """Loads everything, and opens no source."""
+    from edgelstm.outbox import Outbox
+    from edgelstm.service.building import build_crew
+
+    outbox = Outbox(None)
+    try:
+        with quiet_runtime():
+            crew = build_crew(settings, outbox)
+        crew.close()
+    finally:
+        outbox.close()
+    sensors, sinks = len(settings.sensors), len(settings.sinks)
     click.echo(
-        f"{counts.readings:,} readings, {source.lost:,} lost, {source.damaged:,} damaged; "
-        f"{alerts}{state}."
+        f"{settings.path or 'The configuration'} will do: {sensors} "
+        f"sensor{'' if sensors == 1 else 's'}, {sinks} sink{'' if sinks == 1 else 's'}."
     )
-    if counts.scored:
-        click.echo(format_achieved(pipeline.achieved(), pipeline.budget))
-    if more := format_trouble(source):
-        click.echo(f"{more}.")
-    if counts.unusable or counts.gaps or counts.restarts:
-        click.echo(
-            f"{counts.unusable:,} readings missed a value; after {counts.gaps:,} short gaps a "
-            f"reading was not scored; after {counts.restarts:,} long ones the states were reset."
-        )
-    if counts.backwards:
-        click.echo(f"{counts.backwards:,} readings were left out because their time went back.")
-    if counters := pipeline.session.delegate_counters:
-        click.echo(format_delegate(counters))
-    p50, p99 = latency.quantile_us(0.5), latency.quantile_us(0.99)
-    if p50 is not None and p99 is not None:
-        click.echo(f"From reading to verdict: median {p50:.0f} us, p99 {p99:.0f} us.")
+
+
+@contextmanager
+def _signals(service: Service, display: RunDisplay, *, reload: bool) -> Iterator[None]:
+    """While it runs, signals are wishes: to stop, and to read the configuration anew."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, _interrupt)  # whoever asks twice does not want to wait
+        display.stopping = True
+        service.stop()
+
+    def reload_now(_number: int, _frame: FrameType | None) -> None:
+        service.reload()
+
+    with ExitStack() as stack:
+        handlers: dict[int, Any] = {signal.SIGINT: stop, signal.SIGTERM: stop}
+        if reload:
+            handlers[signal.SIGHUP] = reload_now
+        for number, handler in handlers.items():
+            stack.callback(signal.signal, number, signal.signal(number, handler))
+        yield
+    if display.stopping:
+        display.stopped()
+
+
+@contextmanager
+def _logging(display: RunDisplay) -> Iterator[None]:
+    """Shows what is logged: to the journal, with its fields, where that takes the output."""
+    from edgelstm.systemd import JournalHandler, under_journal
+
+    handler: logging.Handler = JournalHandler() if under_journal(os.environ) else display
+    logger = logging.getLogger("edgelstm")
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
+
+
+def _write_config(settings: RunSettings, path: Path) -> None:
+    from edgelstm.configuration import write_template
+
+    check_output(path, force=False, suffix=CONFIGURATION)
+    text = write_template(settings)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    click.echo(f"Wrote {path}.")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgelstm.errors import ConfigurationError
+
 if TYPE_CHECKING:
+    from edgelstm.configuration.settings import Rate
     from edgelstm_bridge.receiver import SourceCounters
     from edgelstm_bridge.source import Source
 
@@ -113,6 +116,21 @@ def open_chosen(
         capture=raw,
         connect_timeout=timeout,
     )
+
+
+def as_rate(*, set_rate: bool, resample: bool, any_rate: bool) -> Rate:
+    """What becomes of readings at another rate, as three options say it.
+
+    Raises:
+        ConfigurationError: more than one is given.
+    """
+    given: dict[Rate, bool] = {"set": set_rate, "resample": resample, "any": any_rate}
+    chosen = [rate for rate, wanted in given.items() if wanted]
+    if len(chosen) > 1:
+        raise ConfigurationError(
+            "--set-rate, --resample and --any-rate exclude one another; give one of them."
+        )
+    return chosen[0] if chosen else "refuse"
 
 
 def format_trouble(counters: SourceCounters) -> str:

@@ -7,7 +7,7 @@ are those of `time.monotonic()`, handed in by the caller, so that a capture repl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from edgelstm_bridge.events import Event
 from edgelstm_bridge.messages import (
@@ -43,6 +43,11 @@ class SourceCounters:
     reconnects: int = 0
     notes: int = 0
     bytes: int = 0
+
+    def __add__(self, other: SourceCounters) -> SourceCounters:
+        """The sum of both: of a source, and of the one that took its place."""
+        names = [field.name for field in fields(self)]
+        return SourceCounters(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 class Receiver(ABC):

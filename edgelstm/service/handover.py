@@ -1,0 +1,62 @@
+"""From one crew to the next, while readings come: what a reload does to lanes and sensors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from edgelstm.errors import ConfigurationError
+from edgelstm.service.building import Crew
+from edgelstm.service.lane import Group, Lane, one_rate
+from edgelstm.service.sensor import WatchedSensor
+
+log = logging.getLogger(__name__)
+
+
+def kept_lanes(
+    lanes: Mapping[str, Lane], crew: Crew, changed_sources: frozenset[str]
+) -> dict[str, Lane]:
+    """The lanes that may go on, with other groups.
+
+    Args:
+        lanes: by name.
+        crew: that is to take over.
+        changed_sources: names of sources that are others now, or are gone.
+
+    Raises:
+        ConfigurationError: the source of one lacks what its new groups need.
+    """
+    kept = {}
+    for name, lane in lanes.items():
+        groups = crew.groups.get(name)
+        if groups is None or name in changed_sources or not lane.alive:
+            continue
+        if one_rate(lane.sensors) != one_rate(_sensors(groups)):
+            continue
+        try:
+            lane.fits(groups)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error}") from error
+        kept[name] = lane
+    return kept
+
+
+def hand_over(lane: Lane, groups: Sequence[Group], old: Crew) -> tuple[Group, ...]:
+    """Puts a lane's groups into the place of those it has, between two readings.
+
+    Returns:
+        Those that it had; whoever calls closes them.
+    """
+    return lane.swap(groups, lambda: adopt(groups, old))
+
+
+def adopt(groups: Sequence[Group], old: Crew) -> None:
+    """Lets sensors go on where those of the same names are."""
+    for sensor in _sensors(groups):
+        before = old.sensors.get(sensor.name)
+        if before is not None and not sensor.adopt(before):
+            log.warning("%s: the model or its calibration is another; it warms up.", sensor.name)
+
+
+def _sensors(groups: Sequence[Group]) -> list[WatchedSensor]:
+    return [sensor for group in groups for sensor in group.sensors]
