@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 from bars import Bar, print_bars
-from pipeline_model import CHANNELS, make_model, normal_readings
+from lstm_models import default_cache
+from pipeline import PERIOD_S, cached, names, values
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgelstm_bridge.codec import encode_frame
@@ -48,6 +49,8 @@ _ANOMALY, _ANOMALY_LENGTH = 19_997, 40
 _STUCK, _STUCK_LENGTH = 150_001, 90
 _RESTART = 1_000_003
 _RELOAD_S = 30.0
+_TICK_US = 1000
+_TICKS = round(1e6 * PERIOD_S / _TICK_US)  # of the device's clock between two samples
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,14 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def soak(folder: Path, readings: int) -> list[Bar]:
     """Runs it and returns how it went."""
     port = free_port()
-    artifact = make_model(folder / "soak.tflite")
-    (folder / "soak.toml").write_text(configuration(artifact, port))
+    (folder / "soak.toml").write_text(configuration(cached(default_cache()), port))
     command = [sys.executable, "-m", "edgelstm", "run", str(folder / "soak.toml")]
     with (
         (folder / "output.txt").open("w") as output,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output) as service,
     ):
-        assert service.stdin
+        if service.stdin is None:
+            raise AssertionError
         sender = Sender(readings)
         watcher = Watcher(service.pid)
         reload_at = time.monotonic() + _RELOAD_S
@@ -138,7 +141,7 @@ class Sender:
 
     def blocks(self) -> Iterator[bytes]:
         """The bytes of the line, some thousand samples each time."""
-        values = normal_readings(_CYCLE).tolist()
+        rows = values()[:_CYCLE].tolist()
         yield self._boot()
         while self.due < self._readings:
             parts = []
@@ -146,7 +149,7 @@ class Sender:
                 if self.due and self.due % _RESTART == 0:
                     parts.append(self._boot())
                     self.done["restarts"] += 1
-                parts.append(self._sample(values[self.due % _CYCLE]))
+                parts.append(self._sample(rows[self.due % len(rows)]))
                 self.due += 1
                 self.count += 1
             yield b"".join(parts)
@@ -155,9 +158,9 @@ class Sender:
         self._boots += 1
         self.count = 0
         hello = Hello(
-            tuple(ChannelInfo(name) for name in CHANNELS),
-            sample_period_us=1_000_000,
-            clock_tick_us=1000,
+            tuple(ChannelInfo(name) for name in names()),
+            sample_period_us=round(1e6 * PERIOD_S),
+            clock_tick_us=_TICK_US,
             boot_id=self._boots,
             device_id="soak",
         )
@@ -179,7 +182,7 @@ class Sender:
                 done["stuck"] += 1
         if n % _DAMAGED == _DAMAGED - 1:
             done["damaged"] += 1
-            frame = bytearray(self._encoder.encode(self.count, 1000 * self.count, row))
+            frame = bytearray(self._encoder.encode(self.count, _TICKS * self.count, row))
             at = self._random.randrange(1, len(frame) - 1)
             # Neither the end of a frame nor what would make one of it.
             frame[at] = frame[at] ^ 0x80 if frame[at] ^ 0x80 else frame[at] ^ 0x40
@@ -190,7 +193,7 @@ class Sender:
         elif n % _PARTLY_MISSING == _PARTLY_MISSING - 1:
             done["partly missing"] += 1
             row[n % len(row)] = float("nan")
-        return self._encoder.encode(self.count, 1000 * self.count, row)
+        return self._encoder.encode(self.count, _TICKS * self.count, row)
 
 
 class Watcher:

@@ -31,7 +31,8 @@ class AlertEvent(Enum):
     """What happens to an alert."""
 
     OPENED = "opened"
-    UPDATED = "updated"  # a peak that is clearly higher, or another severity
+    UPDATED = "updated"  # its peak is clearly higher
+    ESCALATED = "escalated"  # it became critical
     CLOSED = "closed"
 
 
@@ -57,6 +58,8 @@ Channels = tuple[ChannelShare, ...]
 
 _MOST_SCORES = 100_000
 """That an alert can look back over: a bit each, which move at every reading."""
+_WORTH_TELLING = 1.5
+"""So many times the peak that was told last must a new one be to be told, too."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Alert:
 
 
 class AlertChange(NamedTuple):
-    """An alert that opened or closed."""
+    """An alert that opened or closed, or that got clearly worse."""
 
     event: AlertEvent
     alert: Alert
@@ -116,7 +119,8 @@ class AlertPolicy:
             they are over, if the threshold is still exceeded.
         release: the share of the threshold up to which a score is calm; None for the level that
             the threshold itself gives.
-        critical: an alert is critical from a score of so many times the threshold on.
+        critical: an alert is critical from a score of so many times the threshold on: the one at
+            that reading, or the one at which it opened, if that is lower.
 
     Raises:
         ConfigurationError: a figure makes no sense.
@@ -165,22 +169,13 @@ class AlertPolicy:
 
 
 @dataclass(frozen=True)
-class OpenAlert:
-    """An open anomaly in a form that JSON can hold; its number is how many were opened."""
-
-    opened: float
-    peak_score: float
-    names: tuple[str, ...]
-    shares: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class RuleState:
     """What an `AlertRule` remembers.
 
     Attributes:
         opened: how many alerts were opened.
         open: the one that is open, if any.
+        told: the peak of it that the last change told of.
         history: which of the last `n` scores exceeded, a bit for each, the last one lowest.
         fresh: scores since the start or a gap, at most `n`.
         calm: calm scores in a row.
@@ -191,7 +186,8 @@ class RuleState:
     """
 
     opened: int = 0
-    open: OpenAlert | None = None
+    open: Alert | None = None
+    told: float = 0.0
     history: int = 0
     fresh: int = 0
     calm: int = 0
@@ -204,7 +200,8 @@ class RuleState:
 class AlertRule:
     """Opens an alert when the threshold is exceeded, and closes it after calm readings.
 
-    A reading that opens an alert exceeds the threshold itself.
+    A reading that opens an alert exceeds the threshold itself. Meanwhile it is updated when its
+    peak is 1.5 times the one that was told last, and escalated when it becomes critical.
 
     Args:
         policy: when it opens and closes.
@@ -217,6 +214,7 @@ class AlertRule:
         """How many alerts were opened so far."""
         self.open: Alert | None = None
         """The alert that is open now, if any."""
+        self._told = 0.0
         self._history = 0
         self._fresh = 0
         self._calm = 0
@@ -230,7 +228,8 @@ class AlertRule:
         """What it remembers, as a value that can be set again, also with another policy."""
         return RuleState(
             self.opened,
-            None if self.open is None else _held(self.open),
+            self.open,
+            self._told,
             self._history,
             self._fresh,
             self._calm,
@@ -245,7 +244,7 @@ class AlertRule:
         if not (isinstance(state, RuleState) and _possible(state)):
             raise StateError("This is no state of an alert rule; start afresh.")
         self.opened = state.opened
-        self.open = None if state.open is None else _released(state.open, state.opened)
+        self.open, self._told = state.open, state.told
         self._history = state.history
         self._fresh = min(state.fresh, self.policy.n)
         self._calm = state.calm
@@ -269,7 +268,7 @@ class AlertRule:
                 alert opens or has a new peak.
 
         Returns:
-            The alert that opened or closed, if one did.
+            What happened to an alert, if anything.
         """
         policy = self.policy
         exceeded = judgement.exceeded
@@ -286,12 +285,21 @@ class AlertRule:
         elif exceeded and self._since is None:
             self._since = timestamp
         if self.open is not None:
-            return self._go_on(self.open, timestamp, score, calm, channels)
+            return self._go_on(self.open, timestamp, score, judgement, calm, channels)
         if not (exceeded and self._is_due(timestamp)):
             return None
         self.opened += 1
-        self._calm = 0
-        self.open = Alert(self.opened, AlertKind.ANOMALY, timestamp, score, _sorted(channels))
+        self._calm, self._told = 0, score
+        self.open = Alert(
+            self.opened,
+            AlertKind.ANOMALY,
+            timestamp,
+            score,
+            _sorted(channels),
+            severity=self._severity(score, judgement.threshold),
+            threshold=judgement.threshold,
+            peaked=timestamp,
+        )
         return AlertChange(AlertEvent.OPENED, self.open)
 
     def gap(self) -> None:
@@ -323,16 +331,41 @@ class AlertRule:
         alert: Alert,
         timestamp: float,
         score: float,
+        judgement: Judgement,
         calm: bool,
         channels: Channels | Callable[[], Channels],
     ) -> AlertChange | None:
+        worse: AlertEvent | None = None
         if alert.peak_score is None or score > alert.peak_score:
-            alert = self.open = replace(alert, peak_score=score, channels=_sorted(channels))
+            severity = alert.severity
+            if severity is Severity.WARNING:
+                # While the alert goes on it may itself lift the threshold, out of the reach of a
+                # score that climbs slowly.
+                lowest = min(judgement.threshold, alert.threshold or math.inf)
+                severity = self._severity(score, lowest)
+            if severity is not alert.severity:
+                worse = AlertEvent.ESCALATED
+            elif score >= _WORTH_TELLING * self._told:
+                worse = AlertEvent.UPDATED
+            alert = self.open = replace(
+                alert,
+                peak_score=score,
+                channels=_sorted(channels),
+                severity=severity,
+                peaked=timestamp,
+            )
         self._calm = self._calm + 1 if calm else 0
-        if self._calm < self.policy.quiet:
+        if self._calm >= self.policy.quiet:
+            self.open, self._calm, self._closed = None, 0, timestamp
+            return AlertChange(AlertEvent.CLOSED, replace(alert, closed=timestamp))
+        if worse is None:
             return None
-        self.open, self._calm, self._closed = None, 0, timestamp
-        return AlertChange(AlertEvent.CLOSED, replace(alert, closed=timestamp))
+        self._told = score
+        return AlertChange(worse, alert)
+
+    def _severity(self, score: float, threshold: float) -> Severity:
+        critical = score >= self.policy.critical * threshold
+        return Severity.CRITICAL if critical else Severity.WARNING
 
 
 def _sorted(channels: Channels | Callable[[], Channels]) -> Channels:
@@ -340,25 +373,18 @@ def _sorted(channels: Channels | Callable[[], Channels]) -> Channels:
     return tuple(sorted(given, key=lambda channel: -channel.share))
 
 
-def _held(alert: Alert) -> OpenAlert:
-    names, shares = zip(*alert.channels, strict=True) if alert.channels else ((), ())
-    return OpenAlert(alert.opened, alert.peak_score or 0.0, names, shares)
-
-
-def _released(held: OpenAlert, number: int) -> Alert:
-    channels = tuple(map(ChannelShare, held.names, held.shares))
-    return Alert(number, AlertKind.ANOMALY, held.opened, held.peak_score, channels)
-
-
 def _possible(state: RuleState) -> bool:
-    held = state.open
+    alert = state.open
     times = [state.since, state.last, state.closed]
-    if held is not None:
-        times.append(held.opened)
-        if len(held.names) != len(held.shares) or not 0 <= held.peak_score < math.inf:
+    levels: list[float | None] = [state.told]
+    if alert is not None:
+        times += [alert.opened, alert.peaked]
+        levels += [alert.peak_score, alert.threshold]
+        if (alert.kind, alert.number, alert.closed) != (AlertKind.ANOMALY, state.opened, None):
             return False
     return (
-        state.opened >= (held is not None)
+        state.opened >= (alert is not None)
         and min(state.history, state.fresh, state.calm) >= 0
         and all(time is None or math.isfinite(time) for time in times)
+        and all(level is not None and 0 <= level < math.inf for level in levels)
     )

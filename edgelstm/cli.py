@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import edgelstm
+from edgelstm.commands.alerts import alerts
 from edgelstm.commands.bench import bench
 from edgelstm.commands.calibrate import calibrate
 from edgelstm.commands.compare import compare
@@ -66,6 +67,7 @@ _COMMANDS = (
     verify,
     bench,
     run,
+    alerts,
     score,
     evaluate,
     record,

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgelstm.alert import Alert, AlertChange, AlertEvent, AlertKind, ChannelShare, Severity
 from edgelstm.errors import OutboxError
-from edgelstm.pipeline import Verdict
+from edgelstm.verdict import Verdict
 
 SCHEMA = 1
 """Of a notice as plain data."""
@@ -48,7 +48,7 @@ class Notice:
     Attributes:
         id: unique; the alert's id, a slash, and which of its messages it is.
         alert_id: of the alert; unique, and sorts by the time at which it was opened.
-        event: "opened", "updated", "closed" or "acknowledged".
+        event: "opened", "updated", "escalated", "closed" or "acknowledged".
         time: of the reading at which it came, or of the acknowledgement, seconds since the Unix
             epoch.
         gateway: name of the computer.
@@ -246,8 +246,14 @@ def new_alert_id(_opened: float = 0.0) -> str:
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
+# What a datetime can hold: an alert is told even if the clock is out of all bounds.
+_EARLIEST, _LATEST = (
+    limit.replace(tzinfo=UTC, microsecond=0).timestamp() for limit in (datetime.min, datetime.max)
+)
+
+
 def _iso(timestamp: float) -> str:
-    return datetime.fromtimestamp(timestamp, UTC).isoformat()
+    return datetime.fromtimestamp(min(max(timestamp, _EARLIEST), _LATEST), UTC).isoformat()
 
 
 def _seconds(text: str) -> float:

@@ -35,79 +35,18 @@ from edgelstm.errors import ArtifactError, StateError
 from edgelstm.manifest import Detection, Manifest
 from edgelstm.pipeline_state import PipelineState, pack, unpack
 from edgelstm.reading import Reading
-from edgelstm.residuals import make_residuals
+from edgelstm.residuals import Comparison, make_residuals
 from edgelstm.sensor_faults import SensorFaults
-from edgelstm.session import Session
-from edgelstm.stand_ins import StandIns
+from edgelstm.stand_ins import Completed, StandIns
+from edgelstm.stepped import Stepped as Stepped
 from edgelstm.threshold import readings_per_false_alarm
+from edgelstm.verdict import Achieved as Achieved
+from edgelstm.verdict import PipelineCounters as PipelineCounters
+from edgelstm.verdict import Verdict as Verdict
 
 LONG_GAP = 10
 """Missing readings after which the states are no longer trusted."""
 _DAY_S = 86_400.0
-
-
-class Verdict(NamedTuple):
-    """What the pipeline made of one reading. A tuple, because there are thousands a second.
-
-    Attributes:
-        reading: the reading.
-        predicted: the forecast for it, or the window as the model gives it back, shape (targets,),
-            physical units; None without one.
-        residual: observed - predicted, (targets,), physical units; NaN where nothing was observed.
-        score: of this reading; None without a residual, and in warm-up.
-        threshold: the level the score had to exceed; None without a score.
-        exceeded: whether it did.
-        changes: the alerts that opened or closed at this reading.
-    """
-
-    reading: Reading
-    predicted: NDArray[np.float64] | None = None
-    residual: NDArray[np.float64] | None = None
-    score: float | None = None
-    threshold: float | None = None
-    exceeded: bool = False
-    changes: tuple[AlertChange, ...] = ()
-
-
-@dataclass
-class PipelineCounters:
-    """Counts since the start.
-
-    Attributes:
-        readings: that came.
-        scored: those with a score.
-        unusable: those that were not stepped: without a value, or with one missing for which
-            nothing can stand in yet.
-        gaps: short gaps.
-        restarts: how often the states were reset.
-        backwards: readings that were left out because their time went back.
-        sensor_faults: how many faults of the sensor were opened.
-    """
-
-    readings: int = 0
-    scored: int = 0
-    unusable: int = 0
-    gaps: int = 0
-    restarts: int = 0
-    backwards: int = 0
-    sensor_faults: int = 0
-
-
-class Achieved(NamedTuple):
-    """How many alerts there were in how much time: true ones and false ones alike.
-
-    Attributes:
-        alerts: of the kind anomaly that were opened.
-        days: that the scored readings stand for.
-    """
-
-    alerts: int
-    days: float
-
-    @property
-    def per_day(self) -> float | None:
-        """Alerts a day; None before the first score."""
-        return self.alerts / self.days if self.days else None
 
 
 class _Place(NamedTuple):
@@ -145,7 +84,7 @@ class Pipeline:
 
     def __init__(
         self,
-        session: Session,
+        session: Stepped,
         *,
         false_alarms_per_day: float | None = None,
         policy: AlertPolicy | None = None,
@@ -174,8 +113,13 @@ class Pipeline:
         self._faults = SensorFaults(
             names, detection.limits, manifest.sample_period, any_rate=any_rate
         )
+        self._columns = [names.index(name) for name in self._residuals.names]
+        # Whether a run gives no forecast for most of the readings.
+        self._runs_seldom = manifest.hop > 1
+        self._forecasts = manifest.task != "reconstruction"
         self._any_rate = any_rate
-        self._last: _Place | None = None
+        self._last: Reading | None = None
+        self._comparison: Comparison | None = None
         self._behind = 0
         self.warming_up = True
         """Whether there was no score since the start, or since the states were reset."""
@@ -184,6 +128,12 @@ class Pipeline:
     def open_alert(self) -> Alert | None:
         """The anomaly that is going on now, if any."""
         return self._rule.open
+
+    @property
+    def open_alerts(self) -> tuple[Alert, ...]:
+        """All that is open now: the anomaly, if any, and the faults of the sensor."""
+        anomaly = self._rule.open
+        return self._faults.open if anomaly is None else (anomaly, *self._faults.open)
 
     @property
     def alerts(self) -> int:
@@ -211,17 +161,37 @@ class Pipeline:
                 one that is not finite while the session's policy is to raise.
             BackendError: the runtime failed.
         """
+        try:
+            begun = self.begin(reading)
+            if isinstance(begun, Verdict):
+                return begun
+            output = self.session.step(begun.inputs)
+        except Exception:
+            self.counters.failed += 1
+            raise
+        return self.finish(reading, begun, output)
+
+    def begin(self, reading: Reading) -> Completed | Verdict:
+        """The half of `update` before the step, for whoever steps many pipelines at once.
+
+        Returns:
+            What is to be stepped; a verdict where there is nothing.
+
+        Raises:
+            ReadingError: as for `update`.
+        """
         counters = self.counters
         counters.readings += 1
         missing = self._missing(reading)
         if missing < 0:
-            counters.backwards += 1
             self._behind += 1
             if self._behind <= LONG_GAP:
+                counters.backwards += 1
                 return Verdict(reading)
             missing = LONG_GAP + 1
         values = reading.values
-        whole = all(map(math.isfinite, values))
+        # Nearly always one sum tells; it may be too large, too.
+        whole = math.isfinite(sum(values)) or all(map(math.isfinite, values))
         if not whole and not any(map(math.isfinite, values)):
             counters.unusable += 1
             return Verdict(reading, changes=self._fault_changes(reading))
@@ -235,19 +205,35 @@ class Pipeline:
         if completed is None:
             counters.unusable += 1
             return Verdict(reading, changes=self._fault_changes(reading))
-        inputs, observed = completed
-        output = self.session.step(inputs)
-        self._last = _Place(reading.timestamp, reading.sequence_number)
+        return completed
+
+    def finish(
+        self, reading: Reading, completed: Completed, output: NDArray[np.float64] | None
+    ) -> Verdict:
+        """The half of `update` after the step.
+
+        Args:
+            reading: that `begin` took.
+            completed: what it gave.
+            output: what the step of its `inputs` gave, see `Session.step`.
+        """
+        self._last = reading
         self._behind = 0
-        changes = self._fault_changes(reading)
-        compared = self._residuals.update(observed, output, inputs)
+        changes = self._faults.update(reading)
+        if changes:
+            self._count_faults(changes)
+        self._comparison = compared = self._residuals.update(
+            completed.observed, output, completed.inputs
+        )
         if compared is None:
+            self._count_unscored(output)
             return Verdict(reading, changes=changes)
         predicted, residual, warm = compared
         score = self._scorer.update(residual) if warm else None
         if score is None:
+            self._count_unscored(output, residual)
             return Verdict(reading, predicted, residual, changes=changes)
-        counters.scored += 1
+        self.counters.scored += 1
         self.warming_up = False
         judgement = self._threshold.update(score)
         change = self._rule.update(reading.timestamp, score, judgement, self._channel_shares)
@@ -256,6 +242,22 @@ class Pipeline:
         return Verdict(
             reading, predicted, residual, score, judgement.threshold, judgement.exceeded, changes
         )
+
+    def _count_unscored(
+        self,
+        output: NDArray[np.float64] | None,
+        residual: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Counts why a reading that was stepped has no score."""
+        counters = self.counters
+        if self.warming_up:
+            counters.warming_up += 1
+        elif residual is not None:
+            counters.uncompared += 1
+        elif self._runs_seldom and (self._forecasts or output is None):
+            counters.not_due += 1
+        else:
+            counters.after_gap += 1
 
     def silent(self, timestamp: float) -> tuple[AlertChange, ...]:
         """Is told that no reading has come until now.
@@ -266,7 +268,18 @@ class Pipeline:
         Returns:
             The faults of the sensor that opened.
         """
-        return self._count_faults(self._faults.silent(timestamp))
+        changes = self._faults.silent(timestamp)
+        self._count_faults(changes)
+        return changes
+
+    def renumber(self) -> None:
+        """Is told that the source counts its readings anew, such as after a restart.
+
+        The next reading is then placed by its time.
+        """
+        if self._last is not None:
+            self._last = self._last._replace(sequence_number=None)
+        self._faults.renumber()
 
     @property
     def state(self) -> PipelineState:
@@ -276,6 +289,7 @@ class Pipeline:
         or kind of threshold raises `StateError` and changes nothing; the budget and the policy may
         be others.
         """
+        last = self._last
         return pack(
             self.session.state,
             self._detection,
@@ -287,7 +301,10 @@ class Pipeline:
                 "rule": self._rule.state,
                 "faults": self._faults.state,
                 "progress": _Progress(
-                    self._last, self._behind, self.warming_up, replace(self.counters)
+                    last and _Place(last.timestamp, last.sequence_number),
+                    self._behind,
+                    self.warming_up,
+                    replace(self.counters),
                 ),
             },
         )
@@ -317,7 +334,8 @@ class Pipeline:
                 part.state = old
             raise
         progress: _Progress = new["progress"]
-        self._last, self._behind = progress.last, progress.behind
+        last, self._behind = progress.last, progress.behind
+        self._last = last and Reading(last.timestamp, (), last.sequence_number)
         self.warming_up, self.counters = progress.warming_up, progress.counters
 
     def _missing(self, reading: Reading) -> int:
@@ -325,13 +343,13 @@ class Pipeline:
         last = self._last
         if last is None:
             return 0
-        timestamp, number = last
+        number = last.sequence_number
         if number is not None and reading.sequence_number is not None:
             # A device that counts knows best: wall clocks step (daylight saving, NTP).
             return reading.sequence_number - number - 1
         if self._any_rate:
             return 0
-        passed = reading.timestamp - timestamp
+        passed = reading.timestamp - last.timestamp
         if not passed >= 0:
             return -1
         return max(0, round(passed / self._period) - 1)
@@ -350,19 +368,30 @@ class Pipeline:
 
     def _fault_changes(self, reading: Reading) -> tuple[AlertChange, ...]:
         changes = self._faults.update(reading)
-        return self._count_faults(changes) if changes else changes
-
-    def _count_faults(self, changes: tuple[AlertChange, ...]) -> tuple[AlertChange, ...]:
-        opened = [change for change in changes if change.event is AlertEvent.OPENED]
-        self.counters.sensor_faults += len(opened)
+        self._count_faults(changes)
         return changes
 
+    def _count_faults(self, changes: tuple[AlertChange, ...]) -> None:
+        self.counters.sensor_faults += sum(c.event is AlertEvent.OPENED for c in changes)
+
     def _channel_shares(self) -> tuple[ChannelShare, ...]:
-        """Each channel's share of the score, largest first."""
-        residuals = self._residuals
-        shares = np.bincount(residuals.shares_of, self._scorer.shares(), len(residuals.names))
-        named = map(ChannelShare, residuals.names, shares.tolist())
-        return tuple(sorted(named, key=lambda channel: -channel.share))
+        """What each compared channel has to do with the score of the last reading."""
+        residuals, last, comparison = self._residuals, self._last, self._comparison
+        assert last is not None  # noqa: S101  # a score is of both
+        assert comparison is not None  # noqa: S101
+        count = len(residuals.names)
+        shares = np.bincount(residuals.shares_of, self._scorer.shares(), count)
+        observed = [last.values[k] for k in self._columns]
+        # Of a window these are its last reading.
+        predicted, residual = comparison.predicted[-count:], comparison.residual[-count:]
+        figures = (
+            [_known(x) for x in part] for part in (residual.tolist(), observed, predicted.tolist())
+        )
+        return tuple(map(ChannelShare, residuals.names, shares.tolist(), *figures))
+
+
+def _known(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 def need_detection(manifest: Manifest) -> Detection:

@@ -25,7 +25,7 @@ from edgelstm.state import DAMAGE, State
 
 T = TypeVar("T")
 
-_VERSION = 1
+_VERSION = 2
 _SESSION, _REST = "session.npz", "pipeline.json"
 _DAMAGED = "These bytes are not the state of a pipeline, or are damaged; start afresh."
 

@@ -8,6 +8,7 @@ between two different times.
 from __future__ import annotations
 
 import itertools
+import struct
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,6 +117,10 @@ class Forecasts:
         self._reach = Reach(whole.low[columns], whole.high[columns])
         self._ends = list(zip(self._reach.low.tolist(), self._reach.high.tolist(), strict=True))
         self._horizon, self._warm_up = manifest.horizon, manifest.warm_up
+        # Written anew at each reading: making an array of a tuple costs twice as much.
+        self._observed = np.empty(len(self.names))
+        self._memory = self._observed.data
+        self._write = struct.Struct(f"{len(self.names)}d").pack_into
         self._runs = 0
         self._now = 0
         self._pending: deque[tuple[int, bool, NDArray[np.float64]]] = deque()
@@ -145,7 +150,8 @@ class Forecasts:
         if due is None:
             return None
         _, warm, predicted = due
-        return Comparison(predicted, np.array(observed) - predicted, warm)
+        self._write(self._memory, 0, *observed)
+        return Comparison(predicted, self._observed - predicted, warm)
 
     def gap(self, missing: int) -> None:
         """See `Residuals.gap`."""

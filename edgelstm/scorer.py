@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import mul, truediv
 from typing import Any, Protocol
 
 import numpy as np
@@ -114,18 +113,31 @@ class EwmaScorer:
         if self._many:
             return self._update_many(np.asarray(residual, np.float64))
         values = residual if isinstance(residual, np.ndarray) else np.asarray(residual, np.float64)
-        scaled = list(map(truediv, values.tolist(), self._scale))
-        energies = list(map(mul, scaled, scaled))
-        known = len(energies)
-        if not sum(energies) <= _LARGEST_ENERGY:  # one may be NaN or too large
-            energies = [min(e, _LARGEST_ENERGY) for e in energies]
-            known -= sum(map(math.isnan, energies))
-            if not known:
-                return None
-            energies = [0.0 if math.isnan(e) else e for e in energies]
+        found = values.tolist()
+        keep, alpha = self._keep, self._alpha / len(found)
+        held: list[float] = [
+            keep * c + alpha * ((scaled := r / scale) * scaled)
+            for c, r, scale in zip(self._contributions, found, self._scale, strict=True)
+        ]
+        score = sum(held)
+        if not score <= alpha * _LARGEST_ENERGY:  # one may be NaN or too large
+            return self._update_bounded(found)
+        self._contributions = held
+        return score
+
+    def _update_bounded(self, residual: list[float]) -> float | None:
+        """The long way: bounds the energies, and leaves out what is NaN."""
+        energies = []
+        for r, scale in zip(residual, self._scale, strict=True):
+            scaled = r / scale
+            energies.append(min(scaled * scaled, _LARGEST_ENERGY))
+        known = len(energies) - sum(map(math.isnan, energies))
+        if not known:
+            return None
         keep, alpha = self._keep, self._alpha / known
         held: list[float] = [
-            keep * c + alpha * e for c, e in zip(self._contributions, energies, strict=True)
+            keep * c + alpha * (0.0 if math.isnan(e) else e)
+            for c, e in zip(self._contributions, energies, strict=True)
         ]
         self._contributions = held
         return sum(held)

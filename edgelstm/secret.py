@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
+from typing import Any
+
 
 class Secret:
     """A text that shows only when asked: in a traceback, a log or a message it is stars.
@@ -20,7 +23,10 @@ class Secret:
         return self._value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
+        # In the same time wherever they differ, so that nobody finds it letter by letter.
+        return isinstance(other, Secret) and hmac.compare_digest(
+            other._value.encode(errors="surrogatepass"), self._value.encode(errors="surrogatepass")
+        )
 
     def __hash__(self) -> int:
         return hash(self._value)
@@ -29,6 +35,12 @@ class Secret:
         return "Secret('***')"
 
     __str__ = __repr__
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Secret:
+        return self
 
     def __reduce__(self) -> str:
         raise TypeError("A secret is not written anywhere.")

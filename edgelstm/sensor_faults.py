@@ -14,7 +14,8 @@ sensor on the boundary does not flap:
 "Off" are intervals when their median and their mean are, both too long or both too short: of
 readings that come in bursts the mean is right, and of readings some of which are missing the
 median. Few are 12 of 50, and right is a mean within 10 %. Intervals over a gap that the sequence
-numbers tell of do not count.
+numbers tell of do not count. A fault is a warning; only that all channels are missing is critical:
+nothing is watched then.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgelstm.alert import Alert, AlertChange, AlertEvent, AlertKind, ChannelShare
+from edgelstm.alert import (
+    Alert,
+    AlertChange,
+    AlertEvent,
+    AlertKind,
+    Channels,
+    ChannelShare,
+    Severity,
+)
 from edgelstm.errors import ConfigurationError, StateError
 from edgelstm.manifest import ChannelLimits
 from edgelstm.reading import Reading
@@ -111,8 +120,9 @@ class FaultsState:
 class _Channel:
     """One channel. `troubled` is set while there is more to do than the short way does."""
 
-    def __init__(self, name: str, limits: ChannelLimits) -> None:
+    def __init__(self, name: str, limits: ChannelLimits, *, alone: bool) -> None:
         self.shares = (ChannelShare(name, 1.0),)
+        self.alone = alone
         self.low = -_LARGEST if limits.low is None else limits.low
         self.high = _LARGEST if limits.high is None else limits.high
         self.flat_after = math.inf if limits.flat is None else limits.flat
@@ -125,7 +135,11 @@ class _Channel:
         self.outside, self.inside = state.outside, state.inside
         self.absent, self.present = state.absent, state.present
         held = {FLAT: state.flat, OUT_OF_RANGE: state.out_of_range, MISSING: state.missing}
-        self.open = {r: _alert(f, r, self.shares) for r, f in held.items() if f is not None}
+        self.open = {
+            reason: _alert(fault, reason, self.shares, everything=self.alone)
+            for reason, fault in held.items()
+            if fault is not None
+        }
         self.troubled = bool(self.open or self.outside or self.absent)
 
     def get(self) -> ChannelState:
@@ -207,7 +221,10 @@ class SensorFaults:
             )
         if not 0 < sample_period < math.inf:
             raise ConfigurationError(f"The sample period is {sample_period} s; it must be above 0.")
-        self._channels = [_Channel(*pair) for pair in zip(channels, limits, strict=True)]
+        alone = len(channels) == 1
+        self._channels = [
+            _Channel(*pair, alone=alone) for pair in zip(channels, limits, strict=True)
+        ]
         self._all = tuple(ChannelShare(name, 1 / len(channels)) for name in channels)
         self._patience = max(_SILENT_PERIODS * sample_period, _SILENT_S)
         self._period = sample_period
@@ -228,7 +245,8 @@ class SensorFaults:
     @property
     def open(self) -> tuple[Alert, ...]:
         """The faults that are open now, by number."""
-        alerts = [alert for channel in self._channels for alert in channel.open.values()]
+        # Lists first: another thread may ask while a reading is taken.
+        alerts = [alert for channel in self._channels for alert in list(channel.open.values())]
         alerts += [alert for alert in (self._silent, self._wrong_rate) if alert is not None]
         return tuple(sorted(alerts, key=lambda alert: alert.number))
 
@@ -267,9 +285,9 @@ class SensorFaults:
         self._long = sum(interval > self._longest for interval in self._intervals)
         self._silent = self._wrong_rate = None
         if state.silent is not None:
-            self._silent = _alert(state.silent, MISSING, self._all)
+            self._silent = _alert(state.silent, MISSING, self._all, everything=True)
         if state.wrong_rate is not None:
-            self._wrong_rate = _alert(state.wrong_rate, WRONG_RATE, self._all)
+            self._wrong_rate = _alert(state.wrong_rate, WRONG_RATE, self._all, everything=True)
 
     def update(self, reading: Reading) -> tuple[AlertChange, ...]:
         """Takes one reading; not finite values are missing ones, and without any it is none.
@@ -311,8 +329,12 @@ class SensorFaults:
             self._waiting = since = timestamp
         if self._silent is not None or timestamp - since < self._patience:
             return ()
-        self._silent = self._new(timestamp, MISSING, self._all)
+        self._silent = self._new(timestamp, MISSING, self._all, everything=True)
         return (AlertChange(AlertEvent.OPENED, self._silent),)
+
+    def renumber(self) -> None:
+        """Forgets the last sequence number: the next reading may have any."""
+        self._sequence_number = None
 
     def _mind_the_rate(self, timestamp: float, sequence_number: int | None) -> bool:
         """Takes the interval since the last reading; says whether there is something to judge."""
@@ -352,7 +374,7 @@ class SensorFaults:
             if (self._short > half and error < -_RATE_ERROR) or (
                 self._long > half and error > _RATE_ERROR
             ):
-                self._wrong_rate = self._new(timestamp, WRONG_RATE, self._all)
+                self._wrong_rate = self._new(timestamp, WRONG_RATE, self._all, everything=True)
                 return [AlertChange(AlertEvent.OPENED, self._wrong_rate)]
         elif max(self._short, self._long) <= _OFF_TO_CLOSE or abs(error) <= _RATE_RECOVERED:
             wrong_rate, self._wrong_rate = self._wrong_rate, None
@@ -363,25 +385,30 @@ class SensorFaults:
         changes = []
         for reason, begins in channel.take(value):
             if begins:
-                alert = channel.open[reason] = self._new(timestamp, reason, channel.shares)
+                alert = channel.open[reason] = self._new(
+                    timestamp, reason, channel.shares, everything=channel.alone
+                )
                 changes.append(AlertChange(AlertEvent.OPENED, alert))
             else:
                 changes.append(_close(channel.open.pop(reason), timestamp))
         channel.troubled = bool(channel.open or channel.outside or channel.absent)
         return changes
 
-    def _new(self, timestamp: float, reason: str, channels: tuple[ChannelShare, ...]) -> Alert:
+    def _new(self, timestamp: float, reason: str, channels: Channels, *, everything: bool) -> Alert:
         self.opened += 1
-        return _alert(OpenFault(self.opened, timestamp), reason, channels)
+        return _alert(OpenFault(self.opened, timestamp), reason, channels, everything=everything)
 
 
-def _alert(fault: OpenFault, reason: str, channels: tuple[ChannelShare, ...]) -> Alert:
+def _alert(fault: OpenFault, reason: str, channels: Channels, *, everything: bool) -> Alert:
+    """The alert of a fault, which may be of all channels."""
+    blind = everything and reason == MISSING
     return Alert(
         fault.number,
         AlertKind.SENSOR_FAULT,
         fault.opened,
         channels=channels,
         reason=reason,
+        severity=Severity.CRITICAL if blind else Severity.WARNING,
     )
 
 

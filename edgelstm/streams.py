@@ -105,6 +105,16 @@ class Streams:
         return self._active.copy()
 
     @property
+    def backend(self) -> str:
+        """The name of the backend in use."""
+        return "closed" if self._graph is None else self._graph.backend
+
+    @property
+    def release(self) -> str:
+        """The release of that backend's package."""
+        return "" if self._graph is None else self._graph.release
+
+    @property
     def batched(self) -> bool:
         """Whether one run of the graph takes a step of every stream."""
         return not isinstance(self._graph, LoopedGraph)

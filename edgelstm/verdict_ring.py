@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgelstm.pipeline import Verdict
+from edgelstm.verdict import Verdict
 
 
 class VerdictRing:
@@ -13,7 +13,8 @@ class VerdictRing:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._slots: list[Verdict | None] = [None] * capacity
+        # One slot more than are kept: it is the one that is being written.
+        self._slots: list[Verdict | None] = [None] * (capacity + 1)
         self._capacity = capacity
         self.count = 0
         """How many verdicts were added so far."""
@@ -21,7 +22,8 @@ class VerdictRing:
     def add(self, verdict: Verdict) -> None:
         """Takes a verdict; the oldest leaves."""
         count = self.count
-        self._slots[count % self._capacity] = verdict
+        slots = self._slots
+        slots[count % len(slots)] = verdict
         self.count = count + 1
 
     def since(self, count: int) -> tuple[int, list[Verdict]]:
@@ -35,8 +37,10 @@ class VerdictRing:
         """
         end = self.count
         start = max(count, end - self._capacity, 0)
-        kept = [self._slots[index % self._capacity] for index in range(start, end)]
-        # Meanwhile the other thread may have put newer ones into the oldest places.
+        slots = self._slots
+        kept = [slots[index % len(slots)] for index in range(start, end)]
+        # Meanwhile the other thread may have put newer ones into the oldest places; it counts a
+        # verdict only when it is in its place.
         overwritten = max(0, self.count - self._capacity - start)
         return end, [verdict for verdict in kept[overwritten:] if verdict is not None]
 

@@ -9,11 +9,12 @@ import sys
 import edgelstm
 from edgelstm.pipeline import Pipeline
 from edgelstm.recording import format_time
+from edgelstm.sinks.log import summary
 from edgelstm_bridge import open_source
 
 
 def main() -> None:
-    """Prints when alerts open and close."""
+    """Prints what happens to alerts."""
     artifact, url = sys.argv[1:]
     with edgelstm.load(artifact) as session, open_source(url) as source:
         pipeline = Pipeline(session, false_alarms_per_day=1 / 7)
@@ -22,8 +23,8 @@ def main() -> None:
         for reading in source:
             values = tuple(reading.values[i] for i in order)
             verdict = pipeline.update(reading._replace(values=values))
-            for event, alert in verdict.changes:
-                print(format_time(reading.timestamp), alert.kind.value, event.value)
+            for change in verdict.changes:
+                print(format_time(reading.timestamp), summary(change, verdict))
     counters = pipeline.counters
     print(f"{counters.readings} readings, {counters.scored} scored, {pipeline.alerts} alerts")
     print(f"{source.counters.lost} lost, {source.counters.damaged} damaged on the way")

@@ -30,9 +30,11 @@ from edgelstm.demo.plot import draw
 from edgelstm.errors import MissingDependencyError, SourceError
 from edgelstm.files import atomic_path, check_output
 from edgelstm.latency import LatencyHistogram
+from edgelstm.notice import AlertBook
 from edgelstm.pipeline import Pipeline, Verdict
 from edgelstm.recording import format_time
-from edgelstm.sinks.log import LogSink, format_duration
+from edgelstm.sinks import SinkContext
+from edgelstm.sinks.log import LogConfig, LogSink, format_duration, summary
 
 
 @click.command(short_help="Run the main job on a real recording.")
@@ -160,7 +162,8 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
         progress.done()
         click.echo(line)
 
-    log = LogSink(write)
+    log = LogSink(LogConfig(), SinkContext(), write)
+    book = AlertBook("", "machine", summary)
     verdicts = []
     with (
         open_verified(artifact, calibration=False) as session,
@@ -171,7 +174,8 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
             verdicts.append(verdict)
             if len(verdicts) % 500 == 0:
                 progress("watching", len(verdicts), device.readings)
-            log.take(verdict)
+            for notice in book.take(verdict):
+                log.send(notice)
         progress.done()
         received, lost = source.counters.readings, source.counters.lost
     return {

@@ -22,6 +22,7 @@ from edgelstm.commands.console import (
 from edgelstm.commands.detection_options import detection_options
 from edgelstm.commands.run_settings import CONFIGURATION, settings_of
 from edgelstm.commands.sourcing import optional_source_options
+from edgelstm.errors import OutputExistsError
 from edgelstm.files import atomic_path, check_output
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     from edgelstm.configuration import RunSettings
     from edgelstm.service import Service
 
-_ON_THE_TERMINAL = ("opened", "closed", "acknowledged")
-
 
 @click.command(short_help="Watch sensors and announce alerts.")
-@click.argument("target", metavar="ARTIFACT|FILE.toml", type=click.Path(path_type=Path))
+@click.argument(
+    "target", metavar="ARTIFACT|FILE.toml", type=click.Path(path_type=Path), required=False
+)
 @optional_source_options
 @click.option(
     "--set-rate", is_flag=True, help="Ask the device to send at the rate that the model needs."
@@ -71,20 +72,22 @@ _ON_THE_TERMINAL = ("opened", "closed", "acknowledged")
 )
 @click.option("--check", is_flag=True, help="Only see whether the configuration would do.")
 @click.pass_context
-def run(context: click.Context, /, target: Path, **options: Any) -> None:
+def run(context: click.Context, /, target: Path | None, **options: Any) -> None:
     """Watch sensors: take readings from devices, step the models, announce alerts.
 
     ARTIFACT with --port watches one device; FILE.toml says it all: several sensors, where alerts
     go, a dashboard (see --write-config). A device that goes away is waited for. Ends when every
     device says that it has sent everything, or with Ctrl-C.
 
-    Examples:
-      edgelstm run pump.tflite --port /dev/ttyACM0
-
-      edgelstm run pump.toml
+    Example: edgelstm run pump.tflite --port /dev/ttyACM0
     """
     signal.signal(signal.SIGTERM, _interrupt)
     write_config, check = options.pop("write_config"), options.pop("check")
+    if target is None:
+        if write_config is None:
+            raise click.UsageError("Missing argument 'ARTIFACT|FILE.toml': what is to be watched?")
+        _write_config(None, write_config)
+        return
     settings = settings_of(context, target, options)
     if write_config is not None:
         _write_config(settings, write_config)
@@ -110,7 +113,7 @@ def _run(settings: RunSettings, display: RunDisplay, *, reconnect: bool) -> None
     if not any(sink.options.type in ("log", "journal") for sink in settings.sinks.values()):
         terminal = ExtraSink(
             "terminal",
-            SinkOptions("log", events=_ON_THE_TERMINAL),
+            SinkOptions("log"),
             lambda context: LogSink(LogSink.Config(), context, display.write),
         )
         sinks.append(terminal)
@@ -148,7 +151,7 @@ def _check(settings: RunSettings) -> None:
         outbox.close()
     sensors, sinks = len(settings.sensors), len(settings.sinks)
     click.echo(
-        f"{settings.path or 'The configuration'} will do: {sensors} "
+        f"{settings.path.name if settings.path else 'The configuration'} will do: {sensors} "
         f"sensor{'' if sensors == 1 else 's'}, {sinks} sink{'' if sinks == 1 else 's'}."
     )
 
@@ -194,11 +197,13 @@ def _logging(display: RunDisplay) -> Iterator[None]:
         logger.level, logger.propagate = before
 
 
-def _write_config(settings: RunSettings, path: Path) -> None:
+def _write_config(settings: RunSettings | None, path: Path) -> None:
     from edgelstm.configuration import write_template
 
-    check_output(path, force=False, suffix=CONFIGURATION)
-    text = write_template(settings)
+    if path.exists():
+        raise OutputExistsError(f"{path} exists already; choose another name, or remove it first.")
+    check_output(path, force=True, suffix=CONFIGURATION)
+    text = write_template(settings, folder=path.absolute().parent)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     click.echo(f"Wrote {path}.")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,8 +26,12 @@ from edgelstm.commands.watching import format_achieved, open_verified
 from edgelstm.csv_table import read_csv_table
 from edgelstm.errors import ConfigurationError, MissingDependencyError
 from edgelstm.files import atomic_path, check_output
+from edgelstm.manifest import Manifest
+from edgelstm.notice import AlertBook
 from edgelstm.pipeline import Verdict
-from edgelstm.sinks.jsonl import JsonlSink
+from edgelstm.sinks import SinkContext
+from edgelstm.sinks.jsonl import JsonlConfig, JsonlSink
+from edgelstm.sinks.log import limits_by_name, summary
 from edgelstm.tables import find_time_column
 
 _STDOUT = Path("-")
@@ -112,7 +118,7 @@ def score(
         )
         on_change: Callable[[Verdict], object] | None = None
         if alerts_file:
-            on_change = stack.enter_context(closing(JsonlSink(alerts_file))).take
+            on_change = stack.enter_context(_alerts_to(alerts_file, session.artifact.manifest))
         with ProgressLine() as progress:
             scored = score_recording(
                 session,
@@ -137,6 +143,27 @@ def score(
         else:
             for line in _lines(scored):
                 click.echo(line, err=output == _STDOUT)
+
+
+@contextmanager
+def _alerts_to(file: Path, manifest: Manifest) -> Iterator[Callable[[Verdict], None]]:
+    """Appends notices to a file; the ids are the same for the same recording."""
+    numbers = itertools.count(1)
+    book = AlertBook(
+        "",
+        manifest.name,
+        partial(summary, limits=limits_by_name(manifest)),
+        lambda _opened: f"alert-{next(numbers)}",
+    )
+    sink = JsonlSink(JsonlConfig(file, max_megabytes=0), SinkContext())
+    with closing(sink):
+        sink.open()  # what cannot be written is known before the work is done
+
+        def take(verdict: Verdict) -> None:
+            for notice in book.take(verdict):
+                sink.send(notice)
+
+        yield take
 
 
 def write_scores(scored: Scored, times: list[str], out: TextIO, *, channels: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from edgelstm.configuration.changes import Changes, changed
+from edgelstm.configuration.reading import read_settings, read_state_directory
 from edgelstm.configuration.settings import (
     DashboardSettings,
     DetectionSettings,
@@ -12,8 +14,10 @@ from edgelstm.configuration.settings import (
     SinkSettings,
     SourceSettings,
 )
+from edgelstm.configuration.template import write_template
 
 __all__ = [
+    "Changes",
     "DashboardSettings",
     "DetectionSettings",
     "MetricsSettings",
@@ -22,4 +26,8 @@ __all__ = [
     "SensorSettings",
     "SinkSettings",
     "SourceSettings",
+    "changed",
+    "read_settings",
+    "read_state_directory",
+    "write_template",
 ]

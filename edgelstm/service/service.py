@@ -298,7 +298,7 @@ class Service:
 
         def opened() -> Source:
             return open_source(
-                source.port,
+                source.url(),
                 baud_rate=source.baud_rate,
                 format=source.format,
                 sample_period=period,
@@ -397,7 +397,8 @@ class Service:
         for name, lane in kept.items():
             retired += hand_over(lane, crew.groups[name], old)
         # What needs a new start keeps what it was started with.
-        self.settings = replace(settings, name=before.name, state_directory=before.state_directory)
+        later = {name: getattr(before, name) for name in changes.rest if name != "save_every"}
+        self.settings = replace(settings, **later)
         self._crew = crew
         for name, groups in crew.groups.items():
             if name not in self.lanes:
@@ -410,9 +411,8 @@ class Service:
         self._change_sinks(changes)
         self._reloads += 1
         self._problem = ""
-        if changes.rest:
-            names = ", ".join(changes.rest)
-            log.warning("Changed, which takes effect at the next start: %s.", names)
+        if later:
+            log.warning("Changed, which takes effect at the next start: %s.", ", ".join(later))
         log.info("Read anew: %d sensors, %d sinks.", len(settings.sensors), len(settings.sinks))
 
     def _change_sinks(self, changes: Changes) -> None:

@@ -2,74 +2,168 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from edgelstm.alert import AlertChange, AlertKind
-from edgelstm.pipeline import Verdict
+from edgelstm.errors import ConfigurationError, SinkError
+from edgelstm.notice import Notice
+from edgelstm.sinks import Sink, SinkContext
+
+_MEGA = 1_000_000
 
 
-class JsonlSink:
-    """Appends a JSON object to a file when an alert opens or closes.
-
-    Each has
-
-    - `event`: "opened" or "closed";
-    - `kind`: "anomaly" or "sensor_fault";
-    - `alert`: its number among those of its kind;
-    - `time`: of the reading, ISO 8601, UTC;
-    - `score` and `threshold`: of the reading, and `peak_score`: of the alert; null for a fault;
-    - `channels`: names and shares of the score at its peak, largest first; of a fault those that
-      it is about;
-    - `reason`: of a fault "flat", "out of range", "wrong rate" or "missing"; else "";
-
-    and is on the disk before the next reading.
-
-    Args:
-        path: of the file; what is in it stays.
+@dataclass(frozen=True)
+class JsonlConfig:
+    """Options of the sink "jsonl".
 
     Raises:
-        OSError: it cannot be opened for writing.
+        ConfigurationError: a bound makes no sense.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
+    path: Path = field(
+        metadata={"help": "The file; what is in it stays.", "example": "alerts.jsonl"}
+    )
+    max_megabytes: float = field(
+        default=10.0,
+        metadata={"help": "A file that would be larger is put by; 0 for no bound.", "least": 0},
+    )
+    keep: int = field(
+        default=5,
+        metadata={
+            "help": "How many files are put by: PATH.1 is the last of them.",
+            "least": 0,
+            "most": 1000,
+        },
+    )
 
-    def take(self, verdict: Verdict) -> bool:
-        """Appends an object for each alert that opened or closed at this reading."""
-        if not verdict.changes:
-            return False
-        for change in verdict.changes:
-            self._file.write(json.dumps(describe(change, verdict)) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return True
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_megabytes < float("inf"):
+            raise ConfigurationError(
+                f"'max_megabytes' is {self.max_megabytes:g}; it must be 0 or more."
+            )
+        if not 0 <= self.keep <= 1000:
+            raise ConfigurationError(f"'keep' is {self.keep}; it must be from 0 to 1000.")
+
+
+class JsonlSink(Sink):
+    """Appends a JSON object to a file for each notice, and has it on the disk before it returns.
+
+    The object is `Notice.to_dict()`; `docs/alerts.md` has its fields. Another program may rename
+    or delete the file at any time (logrotate): the next line goes to a new one. A line that a
+    loss of power cut off stays, and the next begins on a line of its own.
+
+    Args:
+        config: its options.
+        context: says what a relative path is relative to.
+    """
+
+    Config = JsonlConfig
+
+    def __init__(self, config: JsonlConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self._path = context.directory / config.path.expanduser()
+        self._limit = config.max_megabytes * _MEGA
+        self._keep = config.keep
+        self._file: int | None = None
+
+    def open(self) -> None:
+        """Opens the file, unless it is open; `send` does so, too.
+
+        Raises:
+            SinkError: it cannot be opened for writing.
+        """
+        with self._guard():
+            self._current()
+
+    def send(self, notice: Notice) -> None:
+        """Appends the notice.
+
+        Raises:
+            SinkError: the file cannot be written.
+        """
+        line = json.dumps(notice.to_dict(), ensure_ascii=False).encode() + b"\n"
+        with self._guard():
+            file = self._current()
+            size = os.fstat(file).st_size
+            if self._limit and size and size + len(line) > self._limit:
+                self._rotate()
+                file = self._current()
+            _append(file, line)
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _current(self) -> int:
+        """The descriptor of the file that has the name now."""
+        if self._file is not None:
+            mine = os.fstat(self._file)
+            try:
+                named = self._path.stat()
+            except FileNotFoundError:
+                named = None
+            if named is not None and (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino):
+                return self._file
+            self.close()
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._file = os.open(self._path, flags, 0o666)
+        self._sync_folder()  # a name that is not on the disk is no file
+        return self._file
+
+    def _rotate(self) -> None:
+        """PATH becomes PATH.1, PATH.1 becomes PATH.2, and the oldest goes."""
+        self.close()
+        if self._keep == 0:
+            self._path.unlink(missing_ok=True)
+            return
+        for number in range(self._keep, 0, -1):
+            source = self._put_by(number - 1) if number > 1 else self._path
+            if source.exists():
+                source.replace(self._put_by(number))
+
+    def _put_by(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.close()
+            raise SinkError(
+                f"The alerts cannot be written to {self._path} ({error.strerror}); see to its disk "
+                "and its folder."
+            ) from error
 
 
-def describe(change: AlertChange, verdict: Verdict) -> dict[str, Any]:
-    """An alert that opened or closed as plain data; see `JsonlSink`.
-
-    Args:
-        change: of the alert.
-        verdict: on the reading at which it came.
-    """
-    alert = change.alert
-    judged = alert.kind is AlertKind.ANOMALY
-    return {
-        "event": change.event.value,
-        "kind": alert.kind.value,
-        "alert": alert.number,
-        "time": datetime.fromtimestamp(verdict.reading.timestamp, UTC).isoformat(),
-        "score": verdict.score if judged else None,
-        "threshold": verdict.threshold if judged else None,
-        "peak_score": alert.peak_score,
-        "channels": [{"name": c.name, "share": round(c.share, 4)} for c in alert.channels],
-        "reason": alert.reason,
-    }
+def _append(file: int, line: bytes) -> None:
+    """Writes a line as a whole, or leaves the file as it was; then it is on the disk."""
+    fcntl.flock(file, fcntl.LOCK_EX)  # another process may append to the same file
+    try:
+        size = os.fstat(file).st_size
+        torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        data = b"\n" + line if torn else line
+        try:
+            written = os.write(file, data)
+            while written < len(data):  # a disk that fills up takes a part first
+                written += os.write(file, data[written:])
+            os.fsync(file)
+        except OSError:
+            os.ftruncate(file, size)
+            raise
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)

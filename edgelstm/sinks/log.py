@@ -2,39 +2,126 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TextIO
 
-from edgelstm.alert import Alert, AlertChange, AlertEvent, AlertKind, ChannelShare
+from edgelstm.alert import Alert, AlertChange, AlertEvent, AlertKind, ChannelShare, Severity
+from edgelstm.errors import SinkError
 from edgelstm.manifest import ChannelLimits, Manifest
+from edgelstm.notice import ACKNOWLEDGED, Notice
 from edgelstm.pipeline import Verdict
 from edgelstm.recording import format_time
+from edgelstm.sinks import Sink, SinkContext
 
 _NAMED = 3  # channels of an anomaly
 _WORTH_NAMING = 0.05  # share of the score
 
 
-class LogSink:
-    """Writes a line when an alert opens or closes.
+@dataclass(frozen=True)
+class LogConfig:
+    """Options of the sink "log"."""
+
+    stream: Literal["stdout", "stderr"] = field(
+        default="stdout", metadata={"help": "stdout or stderr."}
+    )
+
+
+class LogSink(Sink):
+    """Writes a line for each notice.
+
+    Lines have colours on a terminal when rich is installed and NO_COLOR is not set.
 
     Args:
-        write: takes one line, without its end.
-        limits: of the channels by name, so that a fault can be told with its figures.
+        config: its options.
+        context: tells how many sensors there are: of several each line has the name.
+        write: takes one line, without its end, instead of the stream.
     """
 
+    Config = LogConfig
+
     def __init__(
-        self, write: Callable[[str], None], limits: Mapping[str, ChannelLimits] | None = None
+        self,
+        config: LogConfig,
+        context: SinkContext,
+        write: Callable[[str], None] | None = None,
     ) -> None:
-        self._write = write
-        self._limits = limits or {}
+        super().__init__(config, context)
+        self._stream: TextIO = sys.stderr if config.stream == "stderr" else sys.stdout
+        self._write = write or self._print
+        self._paint: Callable[[str, str], str] | None = None
 
-    def take(self, verdict: Verdict) -> bool:
-        """Writes a line for each alert that opened or closed at this reading."""
-        for change in verdict.changes:
-            self._write(format_change(change, verdict, self._limits))
-        return bool(verdict.changes)
+    def send(self, notice: Notice) -> None:
+        """Writes a line.
 
-    def close(self) -> None:
-        """Holds nothing."""
+        Raises:
+            SinkError: the stream is closed.
+        """
+        if self._paint is None:
+            self._paint = painter(self._stream)
+        named = len(self.context.sensors()) > 1
+        line = self._paint(format_notice(notice, named=named), _style(notice))
+        try:
+            self._write(line)
+        except (OSError, ValueError) as error:  # ValueError: of a file that was closed
+            raise SinkError(f"The line of an alert cannot be written: {error}.") from error
+
+    def _print(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+def format_notice(notice: Notice, *, named: bool = False) -> str:
+    """One line: time, the sensor's name where there are several, and what happened."""
+    sensor = f"{notice.sensor}  " if named and notice.sensor else ""
+    return f"{format_time(notice.time)}  {sensor}{_what(notice)}"
+
+
+def _what(notice: Notice) -> str:
+    seen = notice.acknowledged
+    if notice.event != ACKNOWLEDGED or seen is None:
+        return notice.summary
+    note = f": {seen.note}" if seen.note else ""
+    return f"{_name(notice.alert)} acknowledged by {seen.by}{note}"
+
+
+def painter(stream: TextIO) -> Callable[[str, str], str]:
+    """Gives what colours a line for a stream: `paint(line, style)`, a style of rich.
+
+    Without rich, on no terminal, or with NO_COLOR, it leaves lines as they are.
+    """
+    plain: Callable[[str, str], str] = lambda line, _style: line  # noqa: E731
+    if not stream.isatty() or os.environ.get("NO_COLOR"):
+        return plain
+    if importlib.util.find_spec("rich") is None:
+        return plain
+    from rich.console import Console
+    from rich.text import Text
+
+    system: Any = Console(file=stream).color_system
+    if system is None:  # such as TERM=dumb
+        return plain
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=system)
+
+    def paint(line: str, style: str) -> str:
+        with console.capture() as capture:
+            console.print(Text(line, style=style), soft_wrap=True, end="")
+        return capture.get()
+
+    return paint
+
+
+def _style(notice: Notice) -> str:
+    """The style of a line, as rich says it."""
+    if notice.event in (AlertEvent.CLOSED.value, ACKNOWLEDGED):
+        return "green" if notice.event == AlertEvent.CLOSED.value else "dim"
+    if notice.alert.severity is Severity.CRITICAL:
+        return "bold red"
+    return "yellow"
 
 
 def limits_by_name(manifest: Manifest) -> dict[str, ChannelLimits]:
@@ -45,34 +132,51 @@ def limits_by_name(manifest: Manifest) -> dict[str, ChannelLimits]:
     return dict(zip(names, manifest.detection.limits, strict=True))
 
 
-def format_change(
-    change: AlertChange, verdict: Verdict, limits: Mapping[str, ChannelLimits]
+def summary(
+    change: AlertChange, verdict: Verdict, limits: Mapping[str, ChannelLimits] | None = None
 ) -> str:
-    """One line about an alert that opened or closed at the reading of this verdict."""
+    """One line, without the time, about what happened to an alert.
+
+    Args:
+        change: of the alert.
+        verdict: on the reading at which it came.
+        limits: of the channels by name, so that a fault can be told with its figures.
+    """
     event, alert = change
-    is_fault = alert.kind is AlertKind.SENSOR_FAULT
+    critical = ", critical" if alert.severity is Severity.CRITICAL else ""
+    if alert.kind is AlertKind.ANOMALY:
+        return _of_anomaly(event, alert, verdict, critical)
+    if event is AlertEvent.CLOSED:
+        return f"{_name(alert)} closed  {_names(alert)}: no longer {alert.reason}, {_lasted(alert)}"
+    about = _about(alert, limits or {}) + critical
     if event is AlertEvent.OPENED:
-        if is_fault:
-            return (
-                f"{format_time(alert.opened)}  SENSOR FAULT {alert.number} opened  "
-                f"{_about(alert, limits)}"
-            )
-        channels = format_shares(alert.channels)
-        return (
-            f"{format_time(alert.opened)}  ALERT {alert.number} opened   "
-            f"score {verdict.score:.1f} > {verdict.threshold:.1f}{channels and '  ' + channels}"
-        )
-    closed = alert.closed if alert.closed is not None else alert.opened
-    lasted = f"after {format_duration(closed - alert.opened)}"
-    if is_fault:
-        return (
-            f"{format_time(closed)}  sensor fault {alert.number} closed  "
-            f"{_names(alert)}: no longer {alert.reason}, {lasted}"
-        )
-    return (
-        f"{format_time(closed)}  alert {alert.number} closed   "
-        f"{lasted}, peak score {alert.peak_score:.1f}"
-    )
+        return f"{_name(alert).upper()} opened  {about}"
+    return f"{_name(alert)} goes on  {about}"
+
+
+def _of_anomaly(event: AlertEvent, alert: Alert, verdict: Verdict, critical: str) -> str:
+    if event is AlertEvent.CLOSED:
+        peak = "" if alert.peak_score is None else f", peak score {alert.peak_score:.1f}"
+        return f"{_name(alert)} closed   {_lasted(alert)}{peak}"
+    channels = format_shares(alert.channels)
+    channels = channels and f"  {channels}"
+    if event is AlertEvent.OPENED:
+        judged = verdict.score is not None and verdict.threshold is not None
+        score = f"   score {verdict.score:.1f} > {verdict.threshold:.1f}" if judged else ""
+        return f"{_name(alert).upper()} opened{score}{critical}{channels}"
+    peak = "" if alert.peak_score is None else f"     score {alert.peak_score:.1f}"
+    if event is AlertEvent.ESCALATED:
+        return f"{_name(alert).upper()} is worse{peak[2:]}{critical}{channels}"
+    return f"{_name(alert)} rose{peak}{critical}{channels}"
+
+
+def _name(alert: Alert) -> str:
+    words = {AlertKind.ANOMALY: "alert", AlertKind.SENSOR_FAULT: "sensor fault"}
+    return f"{words.get(alert.kind, 'service fault')} {alert.number}"
+
+
+def _lasted(alert: Alert) -> str:
+    return f"after {format_duration(max(alert.duration or 0.0, 0.0))}"
 
 
 def format_shares(channels: Sequence[ChannelShare]) -> str:

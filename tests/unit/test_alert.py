@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgelstm.alert import (
     Alert,
@@ -13,13 +15,14 @@ from edgelstm.alert import (
     AlertRule,
     Channels,
     ChannelShare,
-    OpenAlert,
     RuleState,
+    Severity,
 )
 from edgelstm.errors import ConfigurationError, StateError
 from edgelstm.threshold import Judgement
 
-OPENED, CLOSED = AlertEvent.OPENED, AlertEvent.CLOSED
+OPENED, UPDATED, CLOSED = AlertEvent.OPENED, AlertEvent.UPDATED, AlertEvent.CLOSED
+ESCALATED = AlertEvent.ESCALATED
 
 
 def feed(rule: AlertRule, scores: str, start: float = 100) -> list[tuple[int, AlertChange]]:
@@ -59,12 +62,10 @@ def test_no_alert_without_an_exceeded_threshold() -> None:
 
 def test_alert_opens_once_and_closes_once() -> None:
     opened, closed = feed(quick(), "00567751000000")
-    anomaly = Alert(1, AlertKind.ANOMALY, opened=102, peak_score=5)
+    anomaly = Alert(1, AlertKind.ANOMALY, opened=102, peak_score=5, threshold=4.5, peaked=102)
     assert opened == (2, AlertChange(OPENED, anomaly))
-    assert closed == (
-        9,
-        AlertChange(CLOSED, dataclasses.replace(anomaly, peak_score=7, closed=109)),
-    )
+    at_the_end = dataclasses.replace(anomaly, peak_score=7, peaked=104, closed=109)
+    assert closed == (9, AlertChange(CLOSED, at_the_end))
 
 
 def test_closed_alert_tells_how_long_it_was() -> None:
@@ -107,14 +108,143 @@ def test_peak_is_the_highest_score_of_its_own_alert() -> None:
 def test_open_alert_can_be_looked_at() -> None:
     rule = quick()
     feed(rule, "57")
-    assert rule.open == Alert(1, AlertKind.ANOMALY, opened=100, peak_score=7)
+    assert rule.open == Alert(1, AlertKind.ANOMALY, 100, 7, threshold=4.5, peaked=101)
     feed(rule, "000")
     assert rule.open is None
 
 
 def test_alert_that_was_handed_out_does_not_change() -> None:
-    ((_, change),) = feed(quick(), "59")
-    assert change.alert.peak_score == 5
+    (_, opened), (_, updated) = feed(quick(), "59")
+    assert opened.alert.peak_score == 5
+    assert updated.alert.peak_score == 9
+
+
+# Getting worse
+
+
+def test_peak_that_has_grown_by_half_is_told() -> None:
+    changes = feed(AlertRule(AlertPolicy(quiet=3, critical=9)), "5778577000")
+    assert [(i, c.event, c.alert.peak_score) for i, c in changes] == [
+        (0, OPENED, 5),
+        (3, UPDATED, 8),
+        (9, CLOSED, 8),
+    ]
+
+
+def test_peak_must_grow_by_half_of_what_was_told_last() -> None:
+    rule = AlertRule(AlertPolicy(critical=1000))
+    scores = [10, 14, 15, 22, 22.4, 22.5, 20, 30, 40]
+    changes = [rule.update(i, score, Judgement(9, True, 5)) for i, score in enumerate(scores)]
+    assert [change.event if change else None for change in changes] == [
+        OPENED,
+        None,
+        UPDATED,
+        None,
+        None,
+        UPDATED,
+        None,
+        None,
+        UPDATED,
+    ]
+    assert rule.open is not None
+    assert rule.open.peaked == 8
+
+
+def severities(scores: list[float], thresholds: list[float]) -> list[tuple[AlertEvent, Severity]]:
+    """What an alert that is critical from three times the threshold tells of itself."""
+    rule = AlertRule(AlertPolicy(quiet=1, critical=3))
+    changes = [
+        rule.update(i, score, Judgement(level, score > level, level))
+        for i, (score, level) in enumerate(zip(scores, thresholds, strict=True))
+    ]
+    return [(change.event, change.alert.severity) for change in changes if change]
+
+
+def test_alert_is_critical_from_a_multiple_of_the_threshold_on() -> None:
+    assert severities([29.9], [10]) == [(OPENED, Severity.WARNING)]
+    assert severities([30], [10]) == [(OPENED, Severity.CRITICAL)]
+
+
+def test_alert_that_becomes_critical_is_told() -> None:
+    # 30 is less than one and a half times 25
+    assert severities([25, 29, 30, 35], [10] * 4) == [
+        (OPENED, Severity.WARNING),
+        (ESCALATED, Severity.CRITICAL),
+    ]
+
+
+def test_severity_never_falls() -> None:
+    assert severities([30, 12, 31, 50, 2], [10, 10, 20, 20, 10]) == [
+        (OPENED, Severity.CRITICAL),
+        (UPDATED, Severity.CRITICAL),
+        (CLOSED, Severity.CRITICAL),
+    ]
+
+
+def test_threshold_that_falls_makes_a_peak_critical_for_good() -> None:
+    assert severities([25, 26, 27], [10, 8, 10]) == [
+        (OPENED, Severity.WARNING),
+        (ESCALATED, Severity.CRITICAL),
+    ]
+
+
+def test_slow_climb_that_lifts_the_threshold_becomes_critical() -> None:
+    assert severities([12, 17, 24, 31], [10, 12, 14, 16]) == [
+        (OPENED, Severity.WARNING),
+        (UPDATED, Severity.WARNING),
+        (ESCALATED, Severity.CRITICAL),
+    ]
+
+
+SCORE = st.floats(0, 60)
+LEVEL = st.floats(1, 20)
+
+
+@given(st.lists(st.tuples(SCORE, LEVEL), max_size=60), st.floats(1, 4), st.integers(1, 3))
+def test_whatever_comes_each_alert_opens_gets_worse_and_closes(
+    rows: list[tuple[float, float]], critical: float, quiet: int
+) -> None:
+    rule = AlertRule(AlertPolicy(critical=critical, quiet=quiet))
+    told: Alert | None = None
+    for i, (score, level) in enumerate(rows):
+        change = rule.update(i, score, Judgement(level, score > level, level / 2))
+        if change is None:
+            continue
+        event, alert = change
+        if event is OPENED:
+            assert told is None
+            assert (alert.opened, alert.peaked, alert.peak_score, alert.threshold) == (
+                i,
+                i,
+                score,
+                level,
+            )
+            told = alert
+            continue
+        assert told is not None
+        assert (alert.number, alert.opened, alert.threshold) == (
+            told.number,
+            told.opened,
+            told.threshold,
+        )
+        assert alert.peak_score == max(each for each, _ in rows[int(alert.opened) : i + 1])
+        risen = (told.severity, alert.severity) == (Severity.WARNING, Severity.CRITICAL)
+        assert risen or alert.severity is told.severity
+        if event is UPDATED:
+            assert told.peak_score is not None
+            assert risen or score >= 1.5 * told.peak_score
+            assert alert.peaked == i
+        told = None if event is CLOSED else alert
+    assert (rule.open is None) == (told is None)
+
+
+def test_alert_keeps_the_threshold_at_which_it_opened() -> None:
+    rule = AlertRule()
+    rule.update(0, 9, Judgement(5, True, 5))
+    change = rule.update(1, 15, Judgement(6, True, 5))
+    assert change is not None
+    assert change.event is ESCALATED
+    assert change.alert.threshold == 5
 
 
 # Hysteresis
@@ -273,6 +403,7 @@ def test_restored_rule_closes_the_same_alert() -> None:
             5,
         ),
         (AlertPolicy(minimum_duration=3, quiet=2), "055||5550005|5|5555|00", 4),
+        (AlertPolicy(quiet=3, critical=1.9), "0567789|9000567", 5),
     ],
 )
 def test_rule_restored_anywhere_goes_on_as_before(
@@ -304,7 +435,7 @@ def test_state_goes_on_with_another_policy() -> None:
     assert onsets(strict, "55555") == [3]
 
 
-OPEN = OpenAlert(1.0, 9.0, ("a",), (1.0,))
+OPEN = Alert(1, AlertKind.ANOMALY, 1.0, 9.0, threshold=5.0, peaked=2.0)
 
 
 @pytest.mark.parametrize(
@@ -317,9 +448,14 @@ OPEN = OpenAlert(1.0, 9.0, ("a",), (1.0,))
         RuleState(since=float("nan")),
         RuleState(opened=-1),
         RuleState(opened=0, open=OPEN),
-        RuleState(opened=1, open=dataclasses.replace(OPEN, shares=())),
+        RuleState(opened=2, open=OPEN),
+        RuleState(opened=1, open=dataclasses.replace(OPEN, kind=AlertKind.SENSOR_FAULT)),
+        RuleState(opened=1, open=dataclasses.replace(OPEN, closed=3.0)),
         RuleState(opened=1, open=dataclasses.replace(OPEN, peak_score=float("inf"))),
+        RuleState(opened=1, open=dataclasses.replace(OPEN, peak_score=None)),
+        RuleState(opened=1, open=dataclasses.replace(OPEN, threshold=None)),
         RuleState(opened=1, open=dataclasses.replace(OPEN, opened=float("inf"))),
+        RuleState(opened=1, open=OPEN, told=float("nan")),
     ],
 )
 def test_wrong_state_is_refused(state: object) -> None:
@@ -343,6 +479,8 @@ def test_wrong_state_is_refused(state: object) -> None:
         ({"release": 0}, "release is 0 of the threshold"),
         ({"release": 1.1}, "release is 1.1 of the threshold"),
         ({"release": float("nan")}, "release is nan of the threshold"),
+        ({"critical": 0.9}, "from 0.9 times the threshold on"),
+        ({"critical": float("nan")}, "from nan times the threshold on"),
     ],
 )
 def test_policy_that_makes_no_sense_is_refused(settings: dict[str, float], sentence: str) -> None:

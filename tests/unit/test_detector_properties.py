@@ -23,10 +23,10 @@ from edgelstm.calibrating import fit_scores
 from edgelstm.detectors import SCORERS, THRESHOLDS, make_scorer, make_threshold
 from edgelstm.errors import StateError
 from edgelstm.manifest import ChannelLimits, Detection
+from edgelstm.pipeline_state import from_plain, to_plain
 from edgelstm.reading import Reading
 from edgelstm.scorer import Scorer
 from edgelstm.sensor_faults import SensorFaults
-from edgelstm.strict import build
 from edgelstm.threshold import Judgement
 
 few = settings(deadline=None, max_examples=8)
@@ -161,8 +161,8 @@ def pieces(part: Part) -> list[Any]:
 
 
 def through_json(state: Any) -> Any:
-    text = json.dumps(dataclasses.asdict(state), allow_nan=False)
-    return build(type(state), json.loads(text), "state", StateError)
+    text = json.dumps(to_plain(state), allow_nan=False)
+    return from_plain(type(state), json.loads(text))
 
 
 def test_all_scorers_are_among_the_parts() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,34 @@ def test_memory_does_not_grow() -> None:
     for value in range(1, 10_000):
         counts.add(value)
     assert len(counts._buckets) == before
+
+
+@pytest.mark.parametrize("octave", range(13, 28))
+def test_cumulative_counts_are_exact_at_their_bounds(octave: int) -> None:
+    bound = 2**octave - 1
+    for nanoseconds, within in ((bound, 1), (bound + 1, 0)):
+        counts = dict(histogram(nanoseconds).cumulative())
+        assert counts[bound / 1e9] == within
+        assert counts[math.inf] == 1
+
+
+def test_cumulative_counts_of_many_durations() -> None:
+    samples = np.random.default_rng(1).lognormal(11, 2, 5000).astype(int)
+    counts = histogram(*samples.tolist())
+    for seconds, count in counts.cumulative():
+        bound = math.inf if seconds == math.inf else round(seconds * 1e9)
+        assert count == np.sum(samples <= bound)
+    assert counts.total == np.maximum(samples, 1).sum()
+
+
+def test_nothing_is_counted_before_the_first_duration() -> None:
+    assert {count for _, count in LatencyHistogram().cumulative()} == {0}
+    assert LatencyHistogram().total == 0
+
+
+def test_a_copy_stays_as_it_is() -> None:
+    counts = histogram(10_000, 20_000)
+    copy = counts.copy()
+    assert copy == counts
+    counts.add(30_000)
+    assert copy == histogram(10_000, 20_000)

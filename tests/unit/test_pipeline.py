@@ -7,11 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from edgelstm.alert import AlertEvent, AlertKind, AlertPolicy
 from edgelstm.artifact import Artifact
-from edgelstm.detectors import make_threshold
+from edgelstm.detectors import SCORERS, make_threshold
 from edgelstm.errors import ArtifactError, ConfigurationError, ReadingError
 from edgelstm.manifest import ChannelLimits, Tail
 from edgelstm.pipeline import LONG_GAP, Achieved, Pipeline, PipelineCounters, Verdict
@@ -128,7 +130,7 @@ def first_level(pipeline: Pipeline, scores_per_false_alarm: float) -> float:
 def test_first_reading_has_no_score(pipeline: Pipeline) -> None:
     reading = Reading(0.0, (20.0, -5.0))
     assert pipeline.update(reading) == Verdict(reading)
-    assert pipeline.counters == PipelineCounters(readings=1)
+    assert pipeline.counters == PipelineCounters(readings=1, warming_up=1)
 
 
 def test_reading_is_compared_with_the_forecast_of_the_one_before(pipeline: Pipeline) -> None:
@@ -213,7 +215,7 @@ def test_without_a_forecast_there_is_no_score(windowed: Pipeline) -> None:
         assert predicted.tolist() == list(values[i - 1])
     for i in (0, 1, 2, 4, 5, 7, 8):
         assert verdicts[i] == Verdict(readings(values)[i])
-    assert windowed.counters == PipelineCounters(readings=10, scored=3)
+    assert windowed.counters == PipelineCounters(readings=10, scored=3, warming_up=3, not_due=4)
 
 
 def test_warm_up_counts_the_runs_of_a_window(tiny_window: Artifact) -> None:
@@ -333,7 +335,9 @@ def test_short_gap_by_sequence_number_skips_one_score(
     verdicts = feed(pipeline, numbered([5, 6, 7 + missing, 8 + missing]))
     assert scored(verdicts) == [False, True, False, True]
     assert fake.resets == 0
-    assert pipeline.counters == PipelineCounters(readings=4, scored=2, gaps=1)
+    assert pipeline.counters == PipelineCounters(
+        readings=4, scored=2, warming_up=1, after_gap=1, gaps=1
+    )
 
 
 @pytest.mark.parametrize("missing", [1, 2, LONG_GAP])
@@ -343,7 +347,9 @@ def test_short_gap_by_time_skips_one_score(
     verdicts = feed(pipeline, timed([0, 1, 2 + missing, 3 + missing]))
     assert scored(verdicts) == [False, True, False, True]
     assert fake.resets == 0
-    assert pipeline.counters == PipelineCounters(readings=4, scored=2, gaps=1)
+    assert pipeline.counters == PipelineCounters(
+        readings=4, scored=2, warming_up=1, after_gap=1, gaps=1
+    )
 
 
 def test_reading_after_a_short_gap_is_stepped_and_forecasts_the_next(pipeline: Pipeline) -> None:
@@ -367,7 +373,7 @@ def test_short_gap_keeps_the_warm_up_that_was_done(warming: Pipeline) -> None:
 def test_long_gap_starts_afresh(pipeline: Pipeline, fake: Persistence, run: list[Reading]) -> None:
     assert scored(feed(pipeline, run)) == [False, True, False, True]
     assert fake.resets == 1
-    assert pipeline.counters == PipelineCounters(readings=4, scored=2, restarts=1)
+    assert pipeline.counters == PipelineCounters(readings=4, scored=2, warming_up=2, restarts=1)
 
 
 def test_long_gap_warms_up_again(warming: Pipeline) -> None:
@@ -416,7 +422,9 @@ def test_a_reading_without_a_value_is_none(pipeline: Pipeline, fake: Persistence
     assert fake.stepped == [[1, 1], [2, 1], [3, 1], [4, 1]]
     assert verdicts[2] == Verdict(run[2])
     assert scored(verdicts) == [False, True, False, False, False, True]
-    assert pipeline.counters == PipelineCounters(readings=6, scored=2, unusable=2, gaps=1)
+    assert pipeline.counters == PipelineCounters(
+        readings=6, scored=2, warming_up=1, after_gap=1, unusable=2, gaps=1
+    )
 
 
 def test_many_readings_without_a_value_are_a_long_gap(
@@ -450,7 +458,7 @@ def test_the_model_goes_on_with_the_last_good_value(real: Pipeline, tiny: Artifa
     assert after.predicted is not None
     assert np.array_equal(after.predicted, cast(Any, forecast))
     assert scored([*verdicts, after]) == [False, True, True, True, True]
-    assert real.counters == PipelineCounters(readings=5, scored=4)
+    assert real.counters == PipelineCounters(readings=5, scored=4, warming_up=1)
 
 
 def test_a_dead_channel_does_not_blind_the_others(real: Pipeline) -> None:
@@ -463,7 +471,9 @@ def test_a_dead_channel_does_not_blind_the_others(real: Pipeline) -> None:
     ]
     (fault,) = [change.alert for verdict in gone for change in verdict.changes]
     assert (fault.kind, fault.reason) == (AlertKind.SENSOR_FAULT, "missing")
-    assert real.counters == PipelineCounters(readings=102, scored=101, sensor_faults=1)
+    assert real.counters == PipelineCounters(
+        readings=102, scored=101, warming_up=1, sensor_faults=1
+    )
 
 
 def test_an_anomaly_is_seen_beside_a_dead_channel(tiny: Artifact) -> None:
@@ -510,7 +520,7 @@ def test_what_is_beyond_the_reach_is_carried_over_a_missing_value(tiny: Artifact
 def test_a_first_reading_with_a_hole_is_not_used(real: Pipeline) -> None:
     verdicts = feed(real, readings([(NAN, -5), (21, -5), (22, -5)]))
     assert scored(verdicts) == [False, False, True]
-    assert real.counters == PipelineCounters(readings=3, scored=1, unusable=1)
+    assert real.counters == PipelineCounters(readings=3, scored=1, warming_up=1, unusable=1)
 
 
 @pytest.mark.parametrize("policy", ["skip", "raise"])
@@ -522,7 +532,9 @@ def test_the_sessions_own_policy_counts(tiny: Artifact, policy: str) -> None:
             feed(pipeline, run)
         return
     assert scored(feed(pipeline, run)) == [False, False, False, True]
-    assert pipeline.counters == PipelineCounters(readings=4, scored=1, unusable=1, gaps=1)
+    assert pipeline.counters == PipelineCounters(
+        readings=4, scored=1, warming_up=2, unusable=1, gaps=1
+    )
 
 
 def test_reading_with_another_number_of_values_is_refused(tiny: Artifact) -> None:
@@ -548,9 +560,19 @@ def test_level_shift_of_a_sine_is_announced_and_nothing_before_it(
     assert first.opened == last.opened == opened * PERIOD
     assert last.closed == closed * PERIOD
     assert last.peak_score == max(v.score or 0 for v in verdicts)
-    assert [name for name, _ in last.channels] == ["flow", "level"]
+    assert [channel.name for channel in last.channels] == ["flow", "level"]
     assert last.channels[0].share > 0.8
     assert sum(channel.share for channel in last.channels) == pytest.approx(1)
+    # The figures of the channels are those at the peak.
+    assert last.peaked is not None
+    peak = verdicts[round(last.peaked / PERIOD)]
+    assert peak.score == last.peak_score
+    assert peak.predicted is not None
+    assert peak.residual is not None
+    assert [c[2:] for c in last.channels] == list(
+        zip(peak.residual.tolist(), peak.reading.values, peak.predicted.tolist(), strict=True)
+    )
+    assert first.threshold == last.threshold == verdicts[opened].threshold
     assert pipeline.alerts == 1
     assert pipeline.open_alert is None
 
@@ -747,7 +769,7 @@ def test_two_pipelines_are_independent(tiny: Artifact, sines: NDArray[np.float64
         b.update(Reading(i * PERIOD, (25.0, -5.0 + i % 3)))
     assert [v.score for v in together] == [v.score for v in alone]
     assert [v.threshold for v in together] == [v.threshold for v in alone]
-    assert a.counters == PipelineCounters(readings=100, scored=100 - WARM_UP)
+    assert a.counters == PipelineCounters(readings=100, scored=100 - WARM_UP, warming_up=WARM_UP)
     assert b.alerts > 0
     assert a.alerts == 0
 
@@ -855,8 +877,10 @@ def test_the_shares_of_a_reconstruction_are_of_channels(tiny_window: Artifact) -
     pipeline = reconstructing(tiny_window)
     verdicts = feed(pipeline, readings([(float(i), 10.0 * (i == 3)) for i in range(4)]))
     ((_, alert),) = verdicts[3].changes
-    assert [name for name, _ in alert.channels] == ["level", "flow"]
+    assert [channel.name for channel in alert.channels] == ["level", "flow"]
     assert alert.channels[0].share == pytest.approx(75 / 80)
+    # Of its last reading, (3, 10).
+    assert [channel[2:] for channel in alert.channels] == [(7.5, 10, 2.5), (1.5, 3, 1.5)]
 
 
 def test_a_missing_value_is_left_out_of_a_reconstruction(tiny_window: Artifact) -> None:
@@ -879,7 +903,131 @@ def test_the_warm_up_of_a_reconstruction_is_in_runs(tiny_window: Artifact) -> No
     assert scored(verdicts) == [False] * 7 + [True, False]
 
 
+# What becomes of readings
+
+
+def check_counts(pipeline: Pipeline, verdicts: list[Verdict]) -> PipelineCounters:
+    """Each reading is counted once, and the verdict does not say otherwise."""
+    counters = pipeline.counters
+    assert counters.readings == len(verdicts)
+    assert counters.scored == sum(scored(verdicts))
+    assert counters.readings == counters.scored + sum(counters.skipped.values())
+    assert min(counters.skipped.values()) >= 0
+    return counters
+
+
+def test_each_reason_is_counted_apart(tiny: Artifact) -> None:
+    pipeline = Pipeline(Session(with_detection(tiny, real=True)))
+    run = [
+        *readings([(20, -5)] * 5),  # the first is for the warm-up
+        *readings([(20, -5)] * 3, start=7),  # the first is after the gap
+        *readings([(NAN, NAN)] * 2, start=10),  # unusable
+        *readings([(20, -5)], start=12),  # after the gap that they are
+        *readings([(20, -5)] * 4, start=2),  # of the past
+        *readings([(20, -5)] * 2, start=40),  # afresh
+    ]
+    counters = check_counts(pipeline, feed(pipeline, run))
+    assert counters.skipped == {
+        "warming_up": 2,
+        "after_gap": 2,
+        "not_due": 0,
+        "uncompared": 0,
+        "unusable": 2,
+        "backwards": 4,
+        "failed": 0,
+    }
+    assert (counters.gaps, counters.restarts) == (2, 1)
+
+
+def test_a_reading_without_a_value_to_compare_is_uncompared(tiny_ahead: Artifact) -> None:
+    manifest = dataclasses.replace(tiny_ahead.manifest, warm_up=1)
+    pipeline = Pipeline(Session(dataclasses.replace(tiny_ahead, manifest=manifest)))
+    run = readings([(20.0, -5.0)] * 10 + [(20.0, NAN)] * 3 + [(NAN, -5.0)] * 3)
+    verdicts = feed(pipeline, run)
+    assert scored(verdicts) == [False] * 3 + [True] * 7 + [False] * 3 + [True] * 3
+    counters = check_counts(pipeline, verdicts)
+    assert (counters.warming_up, counters.uncompared) == (3, 3)
+
+
+def test_a_window_says_when_it_is_not_due(tiny_again: Artifact) -> None:
+    manifest = dataclasses.replace(tiny_again.manifest, warm_up=0)
+    pipeline = Pipeline(Session(dataclasses.replace(tiny_again, manifest=manifest)))
+    # Full at the eighth reading, and due at each second one; after the gap it fills anew.
+    run = [*quiet(12), *quiet(20, start=13)]
+    counters = check_counts(pipeline, feed(pipeline, run))
+    assert counters == PipelineCounters(
+        readings=32, scored=3 + 7, warming_up=7, not_due=2 + 10, after_gap=3, gaps=1
+    )
+
+
+def test_a_reading_at_which_an_error_was_raised_has_failed(tiny: Artifact) -> None:
+    pipeline = Pipeline(Session(tiny, invalid="raise"))
+    pipeline.update(Reading(0.0, (20.0, -5.0)))
+    for values in ((1.0,), (NAN, 1.0)):
+        with pytest.raises(ReadingError):
+            pipeline.update(Reading(PERIOD, values))
+    pipeline.session.close()
+    with pytest.raises(ConfigurationError):
+        pipeline.update(Reading(PERIOD, (20.0, -5.0)))
+    assert pipeline.counters == PipelineCounters(readings=4, warming_up=1, failed=3)
+
+
+VALUE = st.sampled_from([18.0, 20.0, 21.5, 90.0, NAN, math.inf])
+STEP = st.sampled_from([1.0] * 6 + [0.0, 1.4, 2.0, 4.0, -1.0, -8.0, 30.0])
+STREAM = st.lists(st.tuples(STEP, VALUE, VALUE, st.booleans(), st.integers(1, 4)), max_size=25)
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny", "tiny_float", "tiny_float32", "tiny_window", "tiny_ahead", "tiny_again"]
+)
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=STREAM, warm_up=st.integers(0, 3), scorer=st.sampled_from(SCORERS))
+def test_the_reasons_add_up_whatever_comes(
+    name: str, request: pytest.FixtureRequest, data: Any, warm_up: int, scorer: str
+) -> None:
+    given_artifact: Artifact = request.getfixturevalue(name)
+    old = given_artifact.manifest.detection
+    assert old is not None
+    manifest = dataclasses.replace(
+        given_artifact.manifest,
+        warm_up=warm_up,
+        detection=dataclasses.replace(old, scorer=scorer),
+    )
+    pipeline = Pipeline(Session(dataclasses.replace(given_artifact, manifest=manifest)))
+    time, number, run = 0.0, 0, []
+    for step, flow, level, counts, times in data:
+        for _ in range(times):
+            time += step * PERIOD
+            number += max(round(step), 1)
+            run.append(Reading(time, (flow, level), number if counts else None))
+    check_counts(pipeline, feed(pipeline, run))
+
+
+def test_all_that_is_open_can_be_looked_at(tiny: Artifact) -> None:
+    assert Pipeline(Session(tiny)).open_alerts == ()
+    pipeline = Pipeline(Session(with_detection(tiny, real=True)))
+    feed(pipeline, readings([(20, -5)] * 5 + [(NAN, -5)] * 12 + [(NAN, 90)]))
+    anomaly, fault = pipeline.open_alerts
+    assert anomaly == pipeline.open_alert
+    assert (fault.kind, fault.reason) == (AlertKind.SENSOR_FAULT, "missing")
+    level, flow = anomaly.channels
+    assert (level.name, level.observed) == ("level", 90)
+    # JSON has no NaN.
+    assert (flow.share, flow.residual, flow.observed) == (0, None, None)
+    assert flow.predicted is not None
+
+
 # Times that go back
+
+
+def test_a_source_that_counts_anew_goes_on(pipeline: Pipeline) -> None:
+    feed(pipeline, numbered([700, 701, 702]))
+    pipeline.renumber()
+    after = [Reading((3 + i) * PERIOD, (20.0, -5.0), i) for i in range(3)]
+    assert scored(feed(pipeline, after)) == [True] * 3
+    assert pipeline.counters.backwards == pipeline.counters.gaps == 0
 
 
 def test_a_reading_of_the_past_is_left_out(pipeline: Pipeline, fake: Persistence) -> None:
@@ -889,7 +1037,7 @@ def test_a_reading_of_the_past_is_left_out(pipeline: Pipeline, fake: Persistence
     assert verdicts[2] == Verdict(run[2])
     assert fake.stepped == [[1, 1], [2, 1], [3, 1]]
     assert compared(verdicts)[3] == [1, 0]
-    assert pipeline.counters == PipelineCounters(readings=4, scored=2, backwards=1)
+    assert pipeline.counters == PipelineCounters(readings=4, scored=2, warming_up=1, backwards=1)
 
 
 def test_readings_at_the_same_time_follow_one_another(pipeline: Pipeline) -> None:
@@ -903,7 +1051,7 @@ def test_a_clock_that_was_set_back_is_believed_in_the_end(
     verdicts = feed(pipeline, timed(range(40, 60)))
     assert scored(verdicts) == [False] * (LONG_GAP + 1) + [True] * (9)
     assert fake.resets == 1
-    assert pipeline.counters.backwards == LONG_GAP + 1
+    assert pipeline.counters.backwards == LONG_GAP  # the next one is believed
     assert pipeline.counters.restarts == 1
 
 
@@ -912,7 +1060,9 @@ def test_a_few_strays_are_never_believed(pipeline: Pipeline, fake: Persistence) 
         pipeline.update(Reading(i * PERIOD, (20.0, -5.0)))
         pipeline.update(Reading((i - 0.5) * PERIOD, (20.0, -5.0)))
     assert fake.resets == 0
-    assert pipeline.counters == PipelineCounters(readings=198, scored=98, backwards=99)
+    assert pipeline.counters == PipelineCounters(
+        readings=198, scored=98, warming_up=1, backwards=99
+    )
 
 
 def test_a_number_that_goes_back_is_of_the_past(pipeline: Pipeline) -> None:

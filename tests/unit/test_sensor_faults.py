@@ -8,7 +8,7 @@ from itertools import zip_longest
 import numpy as np
 import pytest
 
-from edgelstm.alert import Alert, AlertChange, AlertEvent, AlertKind, ChannelShare
+from edgelstm.alert import Alert, AlertChange, AlertEvent, AlertKind, ChannelShare, Severity
 from edgelstm.errors import ConfigurationError, StateError
 from edgelstm.manifest import ChannelLimits
 from edgelstm.reading import Reading
@@ -182,6 +182,58 @@ def test_readings_without_any_value_are_one_fault_of_all_channels(value: float) 
         (CLOSED, 10, 31),
     ]
     assert [share.name for share in changes[0].alert.channels] == ["a", "b"]
+
+
+def test_only_that_all_channels_are_missing_is_critical() -> None:
+    limits = [ChannelLimits(), ChannelLimits(high=5, flat=3)]
+    faults = SensorFaults(["a", "b"], limits, 1.0)
+    values = [(NAN, 6.0)] * 11 + [(NAN, NAN)] * 11
+    alerts = {
+        change.alert.reason: change.alert.severity
+        for i, each in enumerate(values)
+        for change in faults.update(Reading(float(i), each))
+        if len(change.alert.channels) == 1
+    }
+    assert alerts == dict.fromkeys(["missing", "out of range", "flat"], Severity.WARNING)
+    assert [len(a.channels) for a in faults.open if a.severity is Severity.CRITICAL] == [2]
+    again = SensorFaults(["a", "b"], limits, 1.0)
+    again.state = faults.state
+    assert again.open == faults.open
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_only_channel_that_is_missing_is_critical(silent: bool) -> None:
+    faults = one(flat=3)
+    if silent:
+        faults.update(Reading(0.0, (1.0,)))
+        faults.silent(20.0)
+    else:
+        feed(faults, [NAN] * 11)
+    assert [alert.severity for alert in faults.open] == [Severity.CRITICAL]
+    again = one(flat=3)
+    again.state = faults.state
+    assert again.open == faults.open
+
+
+def test_wrong_rate_is_a_warning() -> None:
+    faults = one()
+    for i in range(60):
+        faults.update(Reading(2.0 * i, (float(i),)))
+    assert [(a.reason, a.severity) for a in faults.open] == [("wrong rate", Severity.WARNING)]
+
+
+def test_numbers_that_begin_anew_are_no_gap_after_renumber() -> None:
+    def counts(faults: SensorFaults) -> int:
+        return len(faults.state.intervals)
+
+    faults = one()
+    faults.update(Reading(0.0, (1.0,), 700))
+    faults.update(Reading(1.0, (2.0,), 701))
+    faults.update(Reading(2.0, (3.0,), 0))
+    assert counts(faults) == 1
+    faults.renumber()
+    faults.update(Reading(3.0, (4.0,), 9))
+    assert counts(faults) == 2
 
 
 def test_silence_of_a_fast_sensor_lasts_five_seconds_at_least() -> None:

@@ -1,0 +1,5 @@
+"""Figures for Prometheus, and `/healthz`."""
+
+from edgelstm.metrics.server import MetricsServer
+
+__all__ = ["MetricsServer"]
