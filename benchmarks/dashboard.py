@@ -1,9 +1,9 @@
 """What the page costs the service, and the browser: `python benchmarks/dashboard.py`.
 
-Eight channels at 100 readings a second are made by a `FakeFeed` and shown to no page, to one and to
-three that read all, each for 20 seconds, in turns. A figure is the CPU time of this process over the
-time that passed, in percent of a core; that with no page is taken off. The pages are a process of
-their own. With Chromium installed it also opens the page and measures, in the browser, how far
+Eight channels at 100 readings a second are made by a `FakeFeed` and shown to no page, to one and
+to three that read all, each for 20 seconds, in turns. A figure is the CPU time of this process over
+the time that passed, in percent of a core; that with no page is taken off. The pages are a process
+of their own. With Chromium installed it also opens the page and measures, in the browser, how far
 apart its frames are and what its own drawing takes.
 Exits with 1 when a bar falls short or was not measured.
 """
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
-    print(f"{cpu_name()}, {len(cores())} cores; {CHANNELS} channels at {RATE:g} readings a second")
+    print(f"{cpu_name()}, {cores()} cores; {CHANNELS} channels at {RATE:g} readings a second")
     feed = FakeFeed(channels=CHANNELS, rate=RATE)
     feed.start()
     dashboard = Dashboard(DashboardSettings(port=0), feed)
@@ -145,7 +145,8 @@ def main() -> None:
         feed.close()
     without = statistics.median(figures[0])
     print(
-        f"\nNo page: {without:.2f} % of a core, which makes the readings; a page gets {size:.1f} kB/s"
+        f"\nNo page: {without:.2f} % of a core, which makes the readings; "
+        f"a page gets {size:.1f} kB/s"
     )
     bars = []
     for clients in _CLIENTS[1:]:

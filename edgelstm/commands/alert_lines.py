@@ -63,11 +63,11 @@ def table(notices: Iterable[Notice]) -> Iterator[str]:
         )
         for one in notices
     ]
-    rows = [tuple(map(printable, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    shown = [tuple(map(printable, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for line in shown:
         yield "  ".join(
-            f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)
+            f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)
         ).rstrip()
 
 

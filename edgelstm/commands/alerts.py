@@ -278,8 +278,8 @@ def _only_directory() -> Path:
     ]
     if not found:
         raise ConfigurationError(
-            "No service has kept alerts here; name its state directory with --state, or its "
-            "configuration with --config."
+            "No service has kept alerts here that you may read; name its state directory with "
+            "--state, or its configuration with --config."
         )
     if len(found) > 1:
         names = ", ".join(map(str, found))

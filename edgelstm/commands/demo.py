@@ -33,7 +33,7 @@ from edgelstm.latency import LatencyHistogram
 from edgelstm.notice import AlertBook
 from edgelstm.pipeline import Pipeline, Verdict
 from edgelstm.recording import format_time
-from edgelstm.sinks import SinkContext
+from edgelstm.sinks import SinkContext, SinkOptions
 from edgelstm.sinks.log import LogConfig, LogSink, format_duration, summary
 
 
@@ -174,7 +174,7 @@ def _watch(artifact: Path, device: _Device) -> tuple[dict[str, Any], list[Verdic
             verdicts.append(verdict)
             if len(verdicts) % 500 == 0:
                 progress("watching", len(verdicts), device.readings)
-            for notice in book.take(verdict):
+            for notice in filter(SinkOptions("log").takes, book.take(verdict)):
                 log.send(notice)
         progress.done()
         received, lost = source.counters.readings, source.counters.lost

@@ -194,6 +194,7 @@ def _logging(display: RunDisplay) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+        handler.close()
         logger.level, logger.propagate = before
 
 

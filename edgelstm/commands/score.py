@@ -29,7 +29,7 @@ from edgelstm.files import atomic_path, check_output
 from edgelstm.manifest import Manifest
 from edgelstm.notice import AlertBook
 from edgelstm.pipeline import Verdict
-from edgelstm.sinks import SinkContext
+from edgelstm.sinks import SinkContext, SinkOptions
 from edgelstm.sinks.jsonl import JsonlConfig, JsonlSink
 from edgelstm.sinks.log import limits_by_name, summary
 from edgelstm.tables import find_time_column
@@ -156,11 +156,12 @@ def _alerts_to(file: Path, manifest: Manifest) -> Iterator[Callable[[Verdict], N
         lambda _opened: f"alert-{next(numbers)}",
     )
     sink = JsonlSink(JsonlConfig(file, max_megabytes=0), SinkContext())
+    options = SinkOptions("jsonl")  # as 'run --alerts' has them
     with closing(sink):
         sink.open()  # what cannot be written is known before the work is done
 
         def take(verdict: Verdict) -> None:
-            for notice in book.take(verdict):
+            for notice in filter(options.takes, book.take(verdict)):
                 sink.send(notice)
 
         yield take

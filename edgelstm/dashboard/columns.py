@@ -57,10 +57,9 @@ def columns_of(verdicts: Sequence[Verdict], sensor: SensorInfo) -> Columns:
     for verdict in verdicts:
         given, predicted = verdict.reading.values, verdict.predicted
         readings.append(given if len(given) == channels else no_values)
-        fits = predicted is not None and len(predicted) >= compared > 0
-        predictions.append(
-            predicted[-compared:] if predicted is not None and fits else no_prediction
-        )
+        if predicted is None or len(predicted) < compared:
+            predicted = no_prediction
+        predictions.append(predicted[len(predicted) - compared :])
     if rows:
         with np.errstate(over="ignore"):  # beyond float32 is infinite, and is not drawn
             values[:channels] = np.array(readings, np.float64).T

@@ -125,8 +125,13 @@ class _Guarded(RequestHandler):
         self.redirect("/", status=303)
 
     def write_error(self, status_code: int, **_: Any) -> None:
-        self.set_header("Content-Type", "application/json")
-        self.finish(to_json({"error": _SENTENCES.get(status_code, self._reason)}))
+        sentence = _SENTENCES.get(status_code, self._reason)
+        if "text/html" in self.request.headers.get("Accept", ""):  # somebody at a browser
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(sentence)
+        else:
+            self.set_header("Content-Type", "application/json")
+            self.finish(to_json({"error": sentence}))
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         if isinstance(value, HTTPError):
@@ -180,7 +185,7 @@ class LoginHandler(_Guarded):
         if self.knows(self.get_body_argument("token", "")):
             self.let_in()
         else:
-            self.redirect("/?wrong", status=303)
+            self.redirect("/#wrong", status=303)
 
 
 class AlertHandler(_Guarded):

@@ -54,7 +54,8 @@ def drop_for_space(database: Database, most_bytes: int, floor: Floor) -> Dropped
         with database.writing(surely=False) as connection:
             step = _drop_evidence(connection) or _drop_alerts(connection, floor)
         with database.tidying() as connection:
-            connection.execute("PRAGMA incremental_vacuum").fetchall()
+            # `execute` would free one page only: it takes the statement to give no rows.
+            connection.executescript("PRAGMA incremental_vacuum")
             used = _used_bytes(connection)
         dropped = dropped.plus(step)
         if used <= most_bytes * 0.9 or step == Dropped():

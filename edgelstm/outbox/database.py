@@ -10,11 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from edgelstm.errors import OutboxError
 from edgelstm.outbox.lock import OwnerLock
-from edgelstm.outbox.schema import LOG_BYTES, connect, file_bytes, is_sound, log_bytes
+from edgelstm.outbox.schema import BUSY_MS, LOG_BYTES, connect, file_bytes, is_sound, log_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -162,7 +163,11 @@ class Database:
         if self.path is None or log_bytes(self.path) <= LOG_BYTES:
             return
         with self._write_lock:
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._writer.execute("PRAGMA busy_timeout = 0")  # who reads must not stall the rest
+            try:
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def bytes(self) -> int:
         """What it takes on the disk; of one in memory, there."""
@@ -193,12 +198,18 @@ class Database:
             return
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         moved = path.with_name(f"{path.name}.damaged-{stamp}")
+        for again in count(2):
+            if not moved.exists():
+                break
+            moved = path.with_name(f"{path.name}.damaged-{stamp}-{again}")
         for end in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 path.with_name(path.name + end).rename(moved.with_name(moved.name + end))
         _log.warning("%s was damaged: it is now %s, and a new one is begun", path, moved)
         self.moved = moved
-        for old in sorted(path.parent.glob(f"{path.name}.damaged-*Z"))[:-_DAMAGED_KEPT]:
+        found = path.parent.glob(f"{path.name}.damaged-*")
+        damaged = sorted(one for one in found if not one.name.endswith(("-wal", "-shm")))
+        for old in damaged[:-_DAMAGED_KEPT]:
             for end in ("", "-wal", "-shm"):
                 old.with_name(old.name + end).unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import sqlite3
 import threading
 import time as time_module
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from edgelstm.alert import Severity
-from edgelstm.errors import ConfigurationError
+from edgelstm.errors import ConfigurationError, OutboxError
 from edgelstm.evidence import Evidence
 from edgelstm.health import OutboxHealth
 from edgelstm.notice import Acknowledgement, Notice
@@ -75,20 +76,21 @@ class Outbox(View):
         database, lock = Database(path), threading.Lock()
         try:
             memory = load_memory(database)
-            faults = load_faults(database, gateway or platform.node())
-        except BaseException:
+            self._writer = Writer(
+                database,
+                memory,
+                lock,
+                load_faults(database, gateway or platform.node()),
+                max_bytes=max_bytes,
+                max_age=max_age,
+                clock=clock,
+                monotonic=monotonic,
+            )
+        except sqlite3.Error as error:
             database.close()
-            raise
-        self._writer = Writer(
-            database,
-            memory,
-            lock,
-            faults,
-            max_bytes=max_bytes,
-            max_age=max_age,
-            clock=clock,
-            monotonic=monotonic,
-        )
+            raise OutboxError(
+                f"{path} cannot be read ({error}); mend its disk, or move the file away."
+            ) from error
         super().__init__(database, memory, lock, self._writer.suspect)
         if database.why_not is not None:
             self._writer.begin_late(database.why_not)

@@ -6,15 +6,17 @@ import json
 import logging
 import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from edgelstm.alert import AlertKind
 from edgelstm.errors import ConfigurationError, OutboxError
 from edgelstm.evidence import Evidence
 from edgelstm.notice import Acknowledgement, Notice, OpenEntry
 from edgelstm.outbox.cursors import Delivery, Registration
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ def read_alerts(
         values.append(since)
     where = f"WHERE {' AND '.join(conditions)} ORDER BY a.first DESC LIMIT ?"
     values.append(-1 if limit is None else limit)
-    return [_standing(*row) for row in connection.execute(_STANDING + where, values)]
+    return list(_readable(connection.execute(_STANDING + where, values), _standing))
 
 
 def read_alert(connection: sqlite3.Connection, alert_id: str) -> Standing | None:
@@ -106,7 +108,7 @@ def read_history(connection: sqlite3.Connection, alert_id: str) -> list[Notice]:
     rows = connection.execute(
         "SELECT body FROM notices WHERE alert_id = ? ORDER BY sequence", (alert_id,)
     )
-    return [from_json(body) for (body,) in rows]
+    return list(_readable(rows, from_json))
 
 
 def read_evidence(connection: sqlite3.Connection, alert_id: str) -> Evidence | None:
@@ -180,25 +182,27 @@ def read_pending(
             f"{select} AND sequence > ? AND sequence <= ? ORDER BY sequence",
             (sensor, at, registration.base),
         )
-        found = _readable((row[0], row[2]) for row in rows if row[1] in registration.begun)
+        found += _readable((row for row in rows if row[1] in registration.begun), _numbered)
     if len(found) < limit:
         rows = connection.execute(
             f"{select} AND sequence > ? ORDER BY sequence LIMIT ?",
             (sensor, max(at, registration.base), limit - len(found)),
         )
-        found += _readable((row[0], row[2]) for row in rows)
+        found += _readable(rows, _numbered)
     return found[:limit]
 
 
-def _readable(rows: Iterable[tuple[int, str]]) -> list[tuple[int, Notice]]:
+def _readable(rows: Iterable[tuple[Any, ...]], read: Callable[..., T]) -> Iterator[T]:
     """Those that can be read: one that another edgelstm wrote must not stop the rest."""
-    found = []
-    for sequence, body in rows:
+    for row in rows:
         try:
-            found.append((sequence, from_json(body)))
-        except OutboxError as error:
-            _log.warning("notice %d is left out: %s", sequence, error)
-    return found
+            yield read(*row)
+        except (OutboxError, ValueError) as error:
+            _log.warning("a notice is left out: %s", error)
+
+
+def _numbered(sequence: int, _alert_id: str, body: str) -> tuple[int, Notice]:
+    return sequence, from_json(body)
 
 
 def count_pending(

@@ -81,6 +81,9 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 LOG_BYTES = 500_000
 """To which the write-ahead log shrinks again, and after which it is taken into the file."""
 
+BUSY_MS = 5_000
+"""For which a write waits for another process that writes."""
+
 
 def connect(path: Path | None) -> sqlite3.Connection:
     """Opens the database for reading and writing, and makes it when there is none.
@@ -161,7 +164,7 @@ def _size(path: Path) -> int:
 def _open(name: str, *, uri: bool = False) -> sqlite3.Connection:
     # Without implicit transactions; a lock of ours says who may use it.
     return sqlite3.connect(
-        name, timeout=5.0, isolation_level=None, check_same_thread=False, uri=uri
+        name, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False, uri=uri
     )
 
 

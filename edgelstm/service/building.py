@@ -83,7 +83,7 @@ def restore(sensor: WatchedSensor, saved: bytes | None) -> None:
         try:
             sensor.pipeline.state = PipelineState.load(saved)
         except StateError as error:
-            log.warning("%s: %s", sensor.name, error)
+            log.warning("%s: %s", sensor.name, error, extra=sensor.log_fields)
         else:
             sensor.resume()
     sensor.close_strays("edgelstm started afresh")

@@ -55,7 +55,11 @@ def adopt(groups: Sequence[Group], old: Crew) -> None:
     for sensor in _sensors(groups):
         before = old.sensors.get(sensor.name)
         if before is not None and not sensor.adopt(before):
-            log.warning("%s: the model or its calibration is another; it warms up.", sensor.name)
+            log.warning(
+                "%s: the model or its calibration is another; it warms up.",
+                sensor.name,
+                extra=sensor.log_fields,
+            )
 
 
 def _sensors(groups: Sequence[Group]) -> list[WatchedSensor]:

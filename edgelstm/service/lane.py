@@ -250,7 +250,7 @@ class Lane:
 
     def _fail(self, why: str) -> None:
         if why != self._problem:
-            log.warning("%s: %s", self.name, why)
+            log.warning("%s: %s", self.name, why, extra={"journal": {"EDGELSTM_SOURCE": self.name}})
         self._problem, self._connected = why, False
         source = self.source
         if source is not None:

@@ -41,6 +41,8 @@ class WatchedSensor:
         self, name: str, settings: SensorSettings, pipeline: Pipeline, gateway: str, outbox: Outbox
     ) -> None:
         self.name, self.settings, self.pipeline = name, settings, pipeline
+        self.log_fields = {"journal": {"EDGELSTM_SENSOR": name}}
+        """For records about it, see `edgelstm.systemd.JournalHandler`."""
         self.latency = LatencyHistogram()
         self.problem = ""
         """Why nothing is watched, or ""."""
@@ -58,6 +60,7 @@ class WatchedSensor:
         )
         self._awaited: dict[str, int] = {}  # alerts whose evidence goes on, up to which count
         self._arrived = time.monotonic()
+        self._alerts_before = 0  # of models that this one took the place of
         self.scored: Verdict | None = None
         """The last verdict with a score."""
         self._saved_at = -1
@@ -78,6 +81,11 @@ class WatchedSensor:
             manifest.task == "reconstruction",
         )
 
+    @property
+    def alerts(self) -> int:
+        """How many anomalies were announced so far."""
+        return self._alerts_before + self.pipeline.alerts
+
     def resume(self) -> None:
         """Takes note that the pipeline's state was restored."""
         self.pipeline.renumber()
@@ -96,8 +104,12 @@ class WatchedSensor:
             self.pipeline.state = old.pipeline.state
         except StateError:
             self.close_strays("the model was replaced")
+            # What counts since the start goes on: figures that fall would look like a restart.
+            self.pipeline.counters = replace(old.pipeline.counters)
+            self.latency, self._alerts_before = old.latency, old.alerts
             return False
         self.ring, self.latency = old.ring, old.latency
+        self._alerts_before = old._alerts_before
         self._awaited, self.scored = old._awaited, old.scored
         self.timestamp, self._arrived = old.timestamp, old._arrived
         return True
@@ -188,7 +200,7 @@ class WatchedSensor:
             source,
             status,
             replace(pipeline.counters),
-            pipeline.alerts,
+            self.alerts,
             len(open_alerts),
             self.timestamp,
             silent_for,

@@ -20,7 +20,7 @@ from edgelstm.evidence import Evidence
 from edgelstm.feed import SensorInfo
 from edgelstm.health import Health
 from edgelstm.notice import Notice
-from edgelstm.outbox import Outbox
+from edgelstm.outbox import FILE, Outbox
 from edgelstm.service.building import Crew, build_crew, restore
 from edgelstm.service.handover import adopt, hand_over, kept_lanes
 from edgelstm.service.hooks import ExtraSink, Hooks, Page
@@ -35,7 +35,6 @@ from edgelstm_bridge.sources import open_source
 
 log = logging.getLogger(__name__)
 
-OUTBOX_FILE = "outbox.sqlite3"
 _TICK_S = 0.5
 _STATUS_S = 10.0
 _FLUSH_S = 5.0
@@ -204,9 +203,7 @@ class Service:
         for lane in self.lanes.values():
             lane.close()
         self.outbox.flush(_FLUSH_S)
-        end = time.monotonic() + _DRAIN_S
-        for courier in self._couriers.values():
-            courier.close(max(0.0, end - time.monotonic()))
+        _end(list(self._couriers.values()))
         if any(lane.source is not None for lane in self.lanes.values()):
             self._hooks.ended()
         for page in self._pages:
@@ -416,10 +413,18 @@ class Service:
         log.info("Read anew: %d sensors, %d sinks.", len(settings.sensors), len(settings.sinks))
 
     def _change_sinks(self, changes: Changes) -> None:
-        for name in changes.sinks.removed | changes.sinks.changed:
-            if name in self._couriers:
-                self._couriers.pop(name).close(_DRAIN_S)
+        ended = changes.sinks.removed | changes.sinks.changed
+        _end([self._couriers.pop(name) for name in ended if name in self._couriers])
         self._start_couriers()
+
+
+def _end(couriers: Sequence[Courier]) -> None:
+    """Ends them together: one whose sink hangs must not take the time of the others."""
+    end = time.monotonic() + _DRAIN_S
+    for courier in couriers:
+        courier.end(_DRAIN_S)
+    for courier in couriers:
+        courier.close(max(0.0, end - time.monotonic()))
 
 
 def _open_outbox(settings: RunSettings) -> Outbox:
@@ -433,7 +438,7 @@ def _open_outbox(settings: RunSettings) -> Outbox:
                 "with 'state_directory', or make it."
             ) from error
     return Outbox(
-        None if directory is None else directory / OUTBOX_FILE,
+        None if directory is None else directory / FILE,
         max_bytes=int(bounds.max_megabytes * 1e6),
         max_age=bounds.max_days * 86_400,
         gateway=settings.name,

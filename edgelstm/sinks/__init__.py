@@ -71,7 +71,7 @@ class SinkOptions:
             )
         if not self.events:
             raise ConfigurationError(
-                "A sink without 'events' would take none; leave them out for all of them."
+                "A sink without 'events' would take none; leave them out for the usual ones."
             )
         opened, escalated = AlertEvent.OPENED.value, AlertEvent.ESCALATED.value
         if (

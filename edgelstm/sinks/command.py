@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -19,7 +18,7 @@ from edgelstm.errors import ConfigurationError, RefusedNoticeError, SinkError
 from edgelstm.notice import Notice
 from edgelstm.secret import Secret
 from edgelstm.sinks import Sink, SinkContext
-from edgelstm.sinks.templates import fields
+from edgelstm.sinks.templates import dump, fields
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +116,7 @@ class CommandSink(Sink):
 
     def _run(self, notice: Notice) -> tuple[int, bytes]:
         """The exit code (negative for a signal), and the beginning of the output."""
-        with _in_memory(json.dumps(notice.to_dict(), ensure_ascii=False).encode()) as data:
+        with _in_memory(dump(notice.to_dict())) as data:
             try:
                 process = subprocess.Popen(
                     self.config.argv,

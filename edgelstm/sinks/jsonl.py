@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from edgelstm.errors import ConfigurationError, SinkError
 from edgelstm.notice import Notice
 from edgelstm.sinks import Sink, SinkContext
+from edgelstm.sinks.templates import dump
 
 _MEGA = 1_000_000
 
@@ -86,7 +86,7 @@ class JsonlSink(Sink):
         Raises:
             SinkError: the file cannot be written.
         """
-        line = json.dumps(notice.to_dict(), ensure_ascii=False).encode() + b"\n"
+        line = dump(notice.to_dict()) + b"\n"
         with self._guard():
             file = self._current()
             size = os.fstat(file).st_size

@@ -48,7 +48,7 @@ class Message:
 
 def as_json(notice: Notice) -> Message:
     """The notice as it is, `Notice.to_dict()`."""
-    return Message(_dump(notice.to_dict()))
+    return Message(dump(notice.to_dict()))
 
 
 def as_ntfy(notice: Notice) -> Message:
@@ -85,7 +85,7 @@ def as_slack(notice: Notice) -> Message:
         },
     ]
     text = _escape(f"{title}: {_text(notice)}")
-    return Message(_dump({"text": text, "blocks": blocks}))
+    return Message(dump({"text": text, "blocks": blocks}))
 
 
 def as_alertmanager(notices: Iterable[Notice]) -> Message:
@@ -99,7 +99,7 @@ def as_alertmanager(notices: Iterable[Notice]) -> Message:
         notices: the last one of each alert.
     """
     now = time.time()
-    return Message(_dump([entry for notice in notices for entry in _entries(notice, now)]))
+    return Message(dump([entry for notice in notices for entry in _entries(notice, now)]))
 
 
 def _entries(notice: Notice, now: float) -> list[dict[str, Any]]:
@@ -228,5 +228,9 @@ def _iso(timestamp: float) -> str:
     return text.replace("+00:00", "Z")
 
 
-def _dump(data: Any) -> bytes:
-    return json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+def dump(data: Any) -> bytes:
+    """JSON in UTF-8; a number that JSON has not (NaN) is null, or no receiver could read it."""
+    text = json.dumps(data, ensure_ascii=False)
+    if "NaN" in text or "Infinity" in text:
+        text = json.dumps(json.loads(text, parse_constant=lambda _: None), ensure_ascii=False)
+    return text.encode()

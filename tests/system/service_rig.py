@@ -120,16 +120,19 @@ class Device:
         """Takes no samples; how many were sent up to now."""
         self._wanted.clear()
         with self._lock:
+            self._paused = time.monotonic()
             return self.sent
 
     def go_on(self) -> None:
         """Takes samples again."""
         self._wanted.set()
 
-    def burst(self, samples: int) -> int:
-        """Sends so many samples at once, which it had kept; how many were sent up to then."""
+    def burst(self) -> int:
+        """Sends what it took since it was paused, all at once; how many were sent up to then."""
         with self._lock:
-            self._send(samples)
+            now = time.monotonic()
+            samples = int((now - self._paused) / self._period)
+            self._send([now - n * self._period for n in reversed(range(samples))])
             return self.sent
 
     def wait_for(self, samples: int) -> None:
@@ -176,25 +179,24 @@ class Device:
                     due = now
                 elif now >= due:
                     samples = math.ceil((now - due) / self._period)
+                    self._send([due + n * self._period for n in range(samples)])
                     due += samples * self._period
-                    self._send(samples)
 
     def _say(self, message: Hello | End | Pong) -> None:
         with self._lock:
             self._connection.sendall(encode_frame(message.encode()))
 
-    def _send(self, samples: int) -> None:
-        """Sends the samples that end now."""
-        now, frames = time.monotonic(), []
+    def _send(self, times: Sequence[float]) -> None:
+        """Sends samples of these times."""
+        frames = []
         first, last, channel = self._bad
-        for number in range(self.sent, self.sent + samples):
+        for number, at in enumerate(times, self.sent):
             row = self._row(number)
             if first <= number < last:
                 row[channel] += 6 * (-1) ** number
-            at = now - (self.sent + samples - 1 - number) * self._period
             frames.append(self._encoder.encode(number, self._clock(at), row))
         self._connection.sendall(b"".join(frames))
-        self.sent += samples
+        self.sent += len(frames)
 
     def _row(self, n: int) -> list[float]:
         """What the tiny models were trained on, with a noise that is none."""
@@ -268,7 +270,7 @@ class Service:
         with urllib.request.urlopen(f"{self.urls[0]}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         return {
-            " ".join([sample.name, *sample.labels.values()]): sample.value
+            " ".join([sample.name, *_with_the_sensor_first(sample.labels)]): sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
@@ -322,23 +324,27 @@ class Service:
         return [json.loads(line) for line in lines]
 
     def events(self, name: str = "alerts.jsonl", *, sensor: str | None = None) -> list[str]:
-        """The events of those, but for updates."""
+        """The events of those; not that an alert became worse."""
         return [
             notice["event"]
             for notice in self.notices(name)
-            if notice["event"] != "updated" and sensor in (None, notice["sensor"])
+            if notice["event"] not in ("updated", "escalated")
+            and sensor in (None, notice["sensor"])
         ]
+
+
+def _with_the_sensor_first(labels: Mapping[str, str]) -> list[str]:
+    return [value for _, value in sorted(labels.items(), key=lambda pair: pair[0] != "sensor")]
 
 
 def skipped(figures: Mapping[str, float], sensor: str = "pump") -> dict[str, int]:
     """The readings of a sensor without a score, by reason."""
-    found = {}
-    for name, count in figures.items():
-        what, *labels = name.split()
-        if what == "edgelstm_readings_skipped_total" and sensor in labels and count:
-            labels.remove(sensor)
-            found[labels[0]] = int(count)
-    return found
+    prefix = f"edgelstm_readings_skipped_total {sensor} "
+    return {
+        name.removeprefix(prefix): int(count)
+        for name, count in figures.items()
+        if name.startswith(prefix) and count
+    }
 
 
 def assert_whole(figures: Mapping[str, float], sent: int, sensor: str = "pump") -> None:

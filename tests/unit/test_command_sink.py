@@ -89,6 +89,8 @@ def test_what_it_says_is_bounded_and_logged(
     assert record.getMessage().startswith("/bin/sh says: y y y")
     assert len(record.getMessage()) < 250
     assert len(failed("yes x | head -c 3000000; exit 1", here)) < 300
+    code, output = shell("yes | head -c 3000000; exit 3", here)._run(NOTICE)
+    assert (code, len(output)) == (3, 4096)
 
 
 def test_a_program_that_cannot_be_started_is_told(here: SinkContext) -> None:

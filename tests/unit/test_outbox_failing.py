@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from outbox_notices import evidence, life, notice
 
-from edgelstm.outbox import FILE, Archive, Outbox, memory
+from edgelstm.outbox import FILE, Archive, Delivery, Outbox, memory
 
 
 class Clock:
@@ -30,7 +30,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def outbox(tmp_path: Path, clock: Clock) -> Iterator[Outbox]:
+def outbox(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
+    monkeypatch.setattr("edgelstm.outbox.writer._TICK", 0.01)
     outbox = Outbox(tmp_path / FILE, gateway="gate", monotonic=clock)
     outbox.register(["log"])
     assert outbox.flush(10)
@@ -70,11 +71,13 @@ def test_a_full_disk(outbox: Outbox, clock: Clock, caplog: pytest.LogCaptureFixt
     fill(outbox)
     sent: list[str] = []
     for name in range(50):
-        outbox.submit(life(f"a{name}"), evidence={f"a{name}": evidence(600, name)})
+        outbox.submit(life(f"a{name}"), evidence={f"a{name}": evidence(300, name)})
         until(lambda: outbox.count("log") > 0)
         sent += got(outbox)
     until(lambda: outbox.health().problem != "")
     sent += got(outbox)
+    outbox.submit([notice("a49", 3, "closed")])  # once more
+    assert got(outbox) == []
     assert sent.count("disk full opened") == 1
     assert [one for one in sent if one.startswith("a")] == [
         f"a{name}/{place}" for name in range(50) for place in (1, 2, 3)
@@ -108,6 +111,8 @@ def test_after_a_full_disk_what_was_sent_is_not_sent_again(
     until(lambda: outbox.health().problem != "")
     until(lambda: outbox.count("log") == 91)
     assert len(got(outbox)) == 91
+    clock.now += 60
+    until(lambda: outbox._writer._retry_at > clock.now)  # it was tried once more
     make_room(outbox, clock)
     assert outbox.flush(20)
     outbox.close()
@@ -122,10 +127,13 @@ def test_memory_is_bounded(outbox: Outbox, clock: Clock, monkeypatch: pytest.Mon
     monkeypatch.setattr(memory, "MOST_EVIDENCE", 5)
     fill(outbox)
     outbox.submit([notice("open", 1)], evidence={"open": evidence(600)})
+    outbox.submit(life("first"))
     for name in range(20):
-        outbox.submit(life(f"a{name:02}"), evidence={f"a{name:02}": evidence(600, name)})
-    until(lambda: outbox.health().problem != "")
-    got(outbox)
+        outbox.submit(life(f"a{name:02}", "fan"), evidence={f"a{name:02}": evidence(600, name)})
+    until(lambda: outbox.count("log") == 65)
+    for sequence, one in outbox.pending("log", 100):
+        if one.sensor == "fan":
+            outbox.mark("log", sequence, "fan")
     for name in range(20, 70):
         outbox.submit(life(f"a{name}"), evidence={f"a{name}": evidence(600, name)})
     health = outbox.health()
@@ -134,8 +142,10 @@ def test_memory_is_bounded(outbox: Outbox, clock: Clock, monkeypatch: pytest.Mon
     assert health.evidence_dropped > 0
     kept = {one.alert_id for one in outbox.alerts(None)}
     assert {"open", "a69"} <= kept
+    assert "first" not in kept
     assert not {f"a{name:02}" for name in range(20)} & kept  # the sink has them: they went first
-    assert health.dropped == len({f"a{name}" for name in range(20, 70)} - kept)
+    others = {"first", *(f"a{name}" for name in range(20, 70))}
+    assert health.dropped == len(others - kept)
     make_room(outbox, clock)
     assert outbox.flush(20)
     assert {one.alert_id for one in outbox.alerts(None)} == kept
@@ -223,10 +233,29 @@ def test_a_disk_that_damages_everything_is_not_filled(outbox: Outbox, tmp_path: 
         outbox.submit(life(f"a{turn}"))
         until(lambda: not outbox._writer._suspected)
     assert outbox.flush(20)
-    assert len(list(tmp_path.glob(f"{FILE}.damaged-*Z"))) == 1  # in a minute
+    assert len(list(tmp_path.glob(f"{FILE}.damaged-*"))) == 1  # in a minute
 
 
 def _damage() -> sqlite3.Error:
     error = sqlite3.DatabaseError("as a reader has it")
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error
+
+
+def test_what_every_sink_has_leaves_memory_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MOST_NOTICES", 100)
+    held = memory.Memory()
+    held.cursors.register(["log"], 0, ())
+    for name in range(10):
+        held.add(life(f"p{name}"), {}, {})
+    for name in range(20):
+        held.add(life(f"f{name}", "fan"), {}, {})
+    held.cursors.mark(Delivery("log", held.newest, 0.0, ""), "fan")
+    for name in range(10, 14):
+        held.add(life(f"p{name}"), {}, {})
+    kept = list(held.by_alert())
+    assert len(held.entries) == 90
+    assert kept == [f"p{k}" for k in range(10)] + [f"f{k}" for k in range(4, 20)] + [
+        f"p{k}" for k in range(10, 14)
+    ]
+    assert held.dropped == 0

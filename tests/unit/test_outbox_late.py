@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
     monkeypatch.setattr(database, "connect", disk.connect)
     monkeypatch.setattr("edgelstm.outbox.writer._RETRY", (0.01, 0.01))
+    monkeypatch.setattr("edgelstm.outbox.writer._TICK", 0.01)
     return disk
 
 
@@ -116,7 +118,11 @@ def test_a_courier_that_sleeps_is_woken(late: Outbox, disk: Disk) -> None:
     seen = late.wait(-1, 0)
     disk.full = False
     opened(late)
-    assert late.wait(seen, 20) < seen
+    assert late.wait(seen, 0) < seen
+    sleeper = threading.Thread(target=late.wait, args=(seen, 600), daemon=True)
+    sleeper.start()
+    sleeper.join(20)
+    assert not sleeper.is_alive()
 
 
 def test_it_ends_before_the_disk_is_well(late: Outbox, disk: Disk, before: Path) -> None:

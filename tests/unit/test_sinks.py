@@ -91,6 +91,10 @@ def test_a_score_that_rises_and_a_critical_one_are_told() -> None:
     assert lines_of(opens(replace(ANOMALY, severity=Severity.CRITICAL)))[0].startswith(
         "1970-01-01 00:16:40  ALERT 1 opened   score 12.0 > 9.0, critical  temperature 71 %"
     )
+    assert lines_of(verdict(AlertEvent.ESCALATED, risen, at=1060.0)) == [
+        "1970-01-01 00:17:40  ALERT 1 is worse   score 84.4, critical  "
+        "temperature 71 %, flow 20 %, level 6 %"
+    ]
     assert lines_of(verdict(AlertEvent.UPDATED, risen, at=1060.0)) == [
         "1970-01-01 00:17:40  alert 1 rose     score 84.4, critical  "
         "temperature 71 %, flow 20 %, level 6 %"
@@ -265,6 +269,7 @@ def test_jsonl_goes_on_after_its_file_was_renamed_or_deleted(tmp_path: Path) -> 
     sink = jsonl(path)
     sink.send(numbered(1))
     path.rename(tmp_path / "by-logrotate")
+    path.touch()
     sink.send(numbered(2))
     path.unlink()
     sink.send(numbered(3))
@@ -378,8 +383,9 @@ def test_every_sink_of_ours_is_found(name: str) -> None:
 
 
 def test_a_plug_in_brings_a_sink(site: Path) -> None:
+    install(site, "edgelstm-bare", bare="Bare")
     install(site, "edgelstm-pager", pager="Pager", log="Pager")
-    assert sink_types() == (*SINKS, "pager")
+    assert sink_types() == (*SINKS, "bare", "pager")
     found = find_sink("pager")
     assert found(found.Config("112"), SinkContext()).config.number == "112"
     assert find_sink("log") is LogSink  # no plug-in takes a name of ours

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -43,6 +44,12 @@ def test_json_is_the_notice() -> None:
     message = as_json(NOTICE)
     assert json.loads(message.body) == NOTICE.to_dict()
     assert (message.content_type, message.headers) == ("application/json", {})
+
+
+def test_what_json_has_no_number_for_is_null() -> None:
+    odd = replace(NOTICE, score=math.inf, threshold=-math.inf, summary="NaN stays")
+    data = json.loads(as_json(odd).body, parse_constant=pytest.fail)
+    assert data == odd.to_dict() | {"score": None, "threshold": None}
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,7 @@ function say(target, text) {
 }
 
 function showState() {
+  document.body.dataset.connected = String(page.connected);
   const open = page.alerts.filter(isOpen).length;
   const [status, text] = !page.connected
     ? ["waiting", "No connection"]

@@ -83,8 +83,11 @@ export class Plot {
             size: 24,
             space: 80,
             // The label at the right edge would be cut.
-            values: (u, splits, _axis, _space, step) =>
-              splits.map((t) => (u.valToPos(t, "x") > u.over.clientWidth - 16 ? "" : zone.axis(t, step))),
+            values: (u, splits, _axis, _space, step) => {
+              const [begin, end] = this.range;
+              const edge = end - ((end - begin) * 22) / Math.max(100, u.width - 80);
+              return splits.map((t) => (t > edge ? "" : zone.axis(t, step)));
+            },
           },
           {
             ...axis,

@@ -36,7 +36,7 @@ export function aboutOf(alert) {
   const named = alert.channels
     .filter((one) => one.share >= 0.05)
     .slice(0, 2)
-    .map((one) => `${one.name} ${Math.round(100 * one.share)} %`);
+    .map((one) => `${one.name} ${Math.round(100 * one.share)}\u00a0%`);
   const level = alert.threshold_at_opening;
   const peak =
     level > 0 ? `peak ${number(alert.peak_score / level)} \u00d7 threshold` : `peak ${number(alert.peak_score)}`;

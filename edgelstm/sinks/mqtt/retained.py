@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from edgelstm.errors import SinkError
 from edgelstm.sinks.mqtt.connection import Connection, Message
+
+_LETTING_GO_S = 2.0
 
 Make = Callable[[], Message]
 """Makes a retained message as it is at the moment of the call."""
@@ -26,6 +29,7 @@ class Retained:
         self._facts = threading.Lock()
         self._told: dict[str, bytes] = {}
         self._found: set[str] = set()
+        self._entities_gone = float("-inf")
 
     def forget(self) -> None:
         """Nothing has been told: the connection is new, or somebody has begun to listen."""
@@ -75,9 +79,13 @@ class Retained:
             problem = self._try(connection, make) or problem
         with self._facts:
             left = (self._found | self._told.keys()) - wanted if tidy else set()
-        # Entities go first, and what they show the next time: Home Assistant, which takes a while
+        # Entities go first, and what they show some time later: Home Assistant, which takes a while
         # to let go of them, would complain of empty values.
         entities = {topic for topic in left if topic.endswith("/config")}
+        if entities:
+            self._entities_gone = time.monotonic()
+        elif time.monotonic() - self._entities_gone < _LETTING_GO_S:
+            left = set()
         for topic in sorted(entities or left):
             nothing = functools.partial(Message, topic, b"", retain=True)
             problem = self._try(connection, nothing) or problem

@@ -121,6 +121,7 @@ class MqttSink(Sink):
     def report(self, health: Health) -> None:
         """Publishes how the service is; see `Sink.report`."""
         self._connected()
+        self._learn(again=True)
         self._health = health
         self._bell.set()
         problem, self._rival = self._rival or self._problem, ""
@@ -236,10 +237,15 @@ class MqttSink(Sink):
         sure = self._health is not None and bool(self._names())
         self._problem = self._retained.tell_all(connection, self._all(), tidy=sure)
 
-    def _learn(self) -> None:
-        """Finds out once which alerts were open before a restart."""
+    def _learn(self, *, again: bool = False) -> None:
+        """Finds out which alerts are open: before the first message, and with every report.
+
+        Those are told that were opened before a restart, and what is not sent here, such as a
+        higher peak, or a closing that the configuration leaves out. Only between two notices it is
+        sure that none that was sent is missing.
+        """
         with self._alerts:
-            if not self._has_learnt:
+            if not self._has_learnt or (again and self.standing is not tuple):
                 self._open = {notice.alert_id: notice for notice in self.standing()}
                 self._has_learnt = True
 
