@@ -32,6 +32,7 @@ RATIO_BAR = 2.0
 
 _HOUR, _DAY = 3600, 86_400
 _ALERT_EVERY_S = 0.5
+_AFTER_S = 1.5  # what was held up comes then, and counts as well
 _NOTHING, _EVERYTHING = "nothing", "all at once"
 
 Buckets = Counter[float]
@@ -73,15 +74,17 @@ def take_turns(
             if sys.stderr.isatty():
                 print(f"\rround {turn + 1}: {name:<40}", end="", file=sys.stderr)
             before = rig.service.figures()
+            end = time.monotonic() + seconds
             with WAYS[name](rig):
-                end = time.monotonic() + seconds
                 while time.monotonic() < end:
                     rig.device.misbehave()
                     time.sleep(_ALERT_EVERY_S)
-            rig.until_all_arrived(slow=True)  # to become well again is a part of it
+            time.sleep(_AFTER_S)
             after = rig.service.figures()
             taken[name] += buckets(after) - buckets(before)
             alerts[name] += round(after[_ALERTS] - before[_ALERTS])
+            rig.until_no_problem("disk full")
+            rig.until_all_arrived(slow=True)
     return taken, alerts
 
 
@@ -116,9 +119,8 @@ def quantile_us(counts: Buckets, q: float) -> float:
 
 def print_table(taken: Mapping[str, Buckets], alerts: Mapping[str, int]) -> list[Bar]:
     """Prints what was seen, and returns the ratios."""
-    print(
-        f"{'disturbed by':<24}{'verdicts':>10}{'alerts':>8}{'median us':>11}{'p99 us':>9}{'ratio':>8}"
-    )
+    heads = f"{'verdicts':>10}{'alerts':>8}{'median us':>11}{'p99 us':>9}{'ratio':>8}"
+    print(f"{'disturbed by':<24}{heads}")
     undisturbed = quantile_us(taken[_NOTHING], 0.99)
     bars = []
     for name, counts in taken.items():
@@ -133,7 +135,7 @@ def print_table(taken: Mapping[str, Buckets], alerts: Mapping[str, int]) -> list
 
 
 @contextmanager
-def nothing(rig: Disturbed) -> Iterator[None]:
+def nothing(_rig: Disturbed) -> Iterator[None]:
     """All is well."""
     yield
 
@@ -146,7 +148,6 @@ def full_disk(rig: Disturbed) -> Iterator[None]:
         yield
     finally:
         rig.free_disk()
-        rig.until_no_problem("disk full")
 
 
 @contextmanager

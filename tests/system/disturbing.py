@@ -297,10 +297,6 @@ class Disturbed:
         for name, notices in got.items():
             assert self.of_the_pump(notices()) == stored, name
 
-    def until_problem(self, what: str) -> None:
-        """Waits until the service says what is wrong."""
-        until(lambda: what in " ".join(self.service.health()["problems"]), what)
-
     def until_no_problem(self, what: str) -> None:
         """Waits until that is over."""
         until(lambda: what not in " ".join(self.service.health()["problems"]), f"no {what}", 30)
@@ -309,7 +305,8 @@ class Disturbed:
 def _jumping_clock(folder: Path) -> Path:
     library = folder / "jumping_clock.so"
     options = ["-shared", "-fPIC", "-O2", "-Wall", "-Werror"]
-    subprocess.run(["gcc", *options, _CLOCK_SOURCE, "-o", library, "-ldl"], check=True)
+    command = ["gcc", *options, str(_CLOCK_SOURCE), "-o", str(library), "-ldl"]
+    subprocess.run(command, check=True)
     return library
 
 

@@ -16,14 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -50,7 +50,7 @@ def make_artifact(path: Path, model: str = "tiny") -> None:
     fast = replace(artifact, manifest=replace(artifact.manifest, sample_period=PERIOD))
     beside = path.with_suffix(".new")
     fast.write(beside)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def until(condition: Callable[[], bool], what: str, timeout: float = 20.0) -> None:
@@ -267,8 +267,7 @@ class Service:
 
     def figures(self) -> dict[str, float]:
         """The metrics by name and values of labels, such as "edgelstm_readings_total pump"."""
-        with urllib.request.urlopen(f"{self.urls[0]}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
+        text = self._get("/metrics").decode()
         return {
             " ".join([sample.name, *_with_the_sensor_first(sample.labels)]): sample.value
             for family in text_string_to_metric_families(text)
@@ -277,12 +276,7 @@ class Service:
 
     def health(self) -> dict[str, Any]:
         """What `/healthz` says."""
-        try:
-            with urllib.request.urlopen(f"{self.urls[0]}/healthz", timeout=10) as answer:
-                told: dict[str, Any] = json.load(answer)
-        except urllib.error.HTTPError as error:
-            with error:
-                told = json.load(error)
+        told: dict[str, Any] = json.loads(self._get("/healthz"))
         return told
 
     def readings(self, sensor: str = "pump") -> int:
@@ -294,9 +288,20 @@ class Service:
         until(lambda: self.readings(sensor) >= samples, f"{samples} readings of {sensor}")
         return self.figures()
 
+    def _get(self, path: str) -> bytes:
+        """What a page says, whatever its status."""
+        host = urlsplit(self.urls[0]).netloc
+        with closing(HTTPConnection(host, timeout=10)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().read()
+
     def send(self, number: signal.Signals) -> None:
         """Sends it a signal."""
         self.process.send_signal(number)
+
+    def until_problem(self, what: str) -> None:
+        """Waits until it says what is wrong."""
+        until(lambda: what in " ".join(self.health()["problems"]), what)
 
     def reload(self) -> dict[str, float]:
         """Lets it read its configuration anew; the figures after that."""

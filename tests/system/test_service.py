@@ -1,4 +1,4 @@
-"""The life of `edgelstm run x.toml` as a service: started, reloaded, stopped, killed, started again.
+"""The life of `edgelstm run x.toml` as a service: started, reloaded, stopped, killed, begun again.
 
 Nothing here depends on how fast the machine is: readings are counted, never timed.
 """
@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -117,20 +117,19 @@ def test_a_service_manager_hears_of_it_and_a_device_may_come_later(folder: Path)
         port = gone.port
     simple(folder, gone)
     environ = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "900000"}
-    with systemd(folder / "notify") as heard:
-        with Service(folder, environ=environ) as service:
-            until(lambda: len(heard) >= 2, "two messages")
-            assert heard[0].startswith("READY=1\nSTATUS=1 sensor, ")
-            assert heard[1] == "WATCHDOG=1"
-            until(lambda: "refuses connections" in service.output, "the warning")
-            assert any("refuses connections" in text for text in service.health()["problems"])
-            with Device(port=port) as device:
-                service.until_taken(100)
-                assert service.health()["status"] == "ok"
-                service.reload()
-                more = len(heard)
-                until(lambda: "WATCHDOG=1" in heard[more:], "a sign of life after the reload")
-                service.stop()
+    with systemd(folder / "notify") as heard, Service(folder, environ=environ) as service:
+        until(lambda: len(heard) >= 2, "two messages")
+        assert heard[0].startswith("READY=1\nSTATUS=1 sensor, ")
+        assert heard[1] == "WATCHDOG=1"
+        until(lambda: "refuses connections" in service.output, "the warning")
+        assert any("refuses connections" in text for text in service.health()["problems"])
+        with Device(port=port):
+            service.until_taken(100)
+            assert service.health()["status"] == "ok"
+            service.reload()
+            more = len(heard)
+            until(lambda: "WATCHDOG=1" in heard[more:], "a sign of life after the reload")
+            service.stop()
     (reloading,) = [text for text in heard if text.startswith("RELOADING=1")]
     assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", reloading)
     kinds = [text.partition("=")[0] for text in heard]
@@ -258,7 +257,7 @@ def test_a_configuration_with_a_mistake_changes_nothing(folder: Path, device: De
         ]:
             (folder / "x.toml").write_text(wrong)
             service.send(signal.SIGHUP)
-            until(lambda why=why: why in " ".join(service.health()["problems"]), why)
+            service.until_problem(why)
             assert service.health()["status"] == "degraded"
             service.until_taken(service.readings() + 100)
         assert service.output.count("Error: The configuration was not read anew: ") == 3
@@ -281,8 +280,8 @@ def test_a_reload_adds_and_removes_sinks_and_sensors(folder: Path) -> None:
             service.reload()
             service.until_taken(300, "fan")
             device.misbehave(channel=2)
-            for name in ("alerts.jsonl", "other.jsonl"):
-                until(lambda name=name: service.events(name) == ["opened", "closed"], name)
+            until(lambda: service.events() == ["opened", "closed"], "the alert")
+            until(lambda: service.events("other.jsonl") == ["opened", "closed"], "it in the new")
             assert service.events(sensor="fan") == ["opened", "closed"]
             # What is open of a sensor that goes is closed.
             device.misbehave(10**9, channel=2)

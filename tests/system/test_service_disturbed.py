@@ -47,7 +47,7 @@ def test_a_disk_that_is_full(rig: Disturbed) -> None:
     rig.fill_disk()
     for _ in range(3):
         rig.alert()
-    rig.until_problem("disk full")
+    rig.service.until_problem("disk full")
     until(lambda: faults(rig) == ["opened"], "an alert about the disk")
     rig.alert()
     assert rig.service.figures()["edgelstm_outbox_unsaved"] > 0
@@ -111,7 +111,7 @@ def test_all_of_that_at_once(rig: Disturbed) -> None:
     rig.set_clock(DAY)
     for _ in range(3):
         rig.alert()
-    rig.until_problem("disk full")
+    rig.service.until_problem("disk full")
     rig.set_clock(-HOUR)
     rig.alert()
     rig.free_disk()

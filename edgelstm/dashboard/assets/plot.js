@@ -17,18 +17,17 @@ function ticks(_plot, splits) {
 /** A number without zeros at its end. */
 const brief = (x) => number(x).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
 
-/** Ticks of a score: even up to the threshold, beyond it in steps of 1, 2, 5, 10, ... times. */
+/** Ticks of a score: 0 and round numbers, as far apart as they can be read on an asinh axis. */
 export function scoreTicks(threshold, most) {
-  const found = [0, threshold];
-  for (let power = 1; found[found.length - 1] < most && power < 1e12; power *= 10) {
-    for (const step of power === 1 ? [2, 5] : [1, 2, 5]) {
-      const next = power * step * threshold;
-      if (next <= most * 1.05) found.push(next);
+  const place = (x) => Math.asinh(x / threshold) / Math.asinh(most / threshold);
+  const found = [0];
+  for (let power = Math.floor(Math.log10(threshold)) - 1; 10 ** power <= most; power++) {
+    for (const step of [1, 2, 5]) {
+      const next = Number(`${step}e${power}`);
+      if (next <= most && place(next) - place(found[found.length - 1]) > 0.22) found.push(next);
     }
-    if (power * threshold > most) break;
   }
-  // No more than fit.
-  return found.length > 6 ? found.filter((_, i) => i < 2 || i % 2 === found.length % 2) : found;
+  return found;
 }
 
 export class Plot {
