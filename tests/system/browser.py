@@ -58,10 +58,15 @@ class Browser:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
             )
-        self._connection = self._connect()
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-        self.size(width, height)
+        self._connection: WebSocketClientConnection | None = None
+        try:
+            self._connection = self._connect()
+            for domain in ("Page", "Runtime", "Log", "Network"):
+                self.call(f"{domain}.enable")
+            self.size(width, height)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Browser:
         return self
@@ -76,7 +81,8 @@ class Browser:
 
     def close(self) -> None:
         """Ends the browser."""
-        self._connection.close()
+        if self._connection is not None:
+            self._loop.run_sync(self._leave, timeout=PATIENCE_S)
         self._loop.close(all_fds=True)
         self._process.terminate()
         try:
@@ -89,9 +95,13 @@ class Browser:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Calls a method of the protocol and gives its result."""
         number = next(self._numbers)
-        self._connection.write_message(
-            json.dumps({"id": number, "method": method, "params": parameters})
-        )
+        text = json.dumps({"id": number, "method": method, "params": parameters})
+
+        async def write() -> None:
+            assert self._connection is not None
+            await self._connection.write_message(text)
+
+        self._loop.run_sync(write, timeout=PATIENCE_S)
         end = time.monotonic() + PATIENCE_S
         while True:
             message = self._receive(end)
@@ -186,7 +196,13 @@ class Browser:
             link.close()
         return found
 
+    async def _leave(self) -> None:
+        # Inside of its loop: elsewhere Tornado makes another, which nobody would close.
+        if self._connection is not None:
+            self._connection.close()
+
     def _receive(self, end: float) -> dict[str, Any]:
+        assert self._connection is not None
         text = self._loop.run_sync(self._connection.read_message, timeout=end - time.monotonic())
         assert text is not None, "the browser has gone"
         message: dict[str, Any] = json.loads(text)

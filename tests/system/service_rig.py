@@ -328,11 +328,15 @@ class Service:
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
 
+    def anomalies(self, name: str = "alerts.jsonl") -> list[dict[str, Any]]:
+        """Those about anomalies; a machine that is too busy may also miss its sensors."""
+        return [notice for notice in self.notices(name) if notice["kind"] == "anomaly"]
+
     def events(self, name: str = "alerts.jsonl", *, sensor: str | None = None) -> list[str]:
         """The events of those; not that an alert became worse."""
         return [
             notice["event"]
-            for notice in self.notices(name)
+            for notice in self.anomalies(name)
             if notice["event"] not in ("updated", "escalated")
             and sensor in (None, notice["sensor"])
         ]
