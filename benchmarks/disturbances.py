@@ -1,4 +1,4 @@
-"""What disturbances cost the pipeline: `python benchmarks/disturbances.py`, about three minutes.
+"""What disturbances cost the pipeline: `python benchmarks/disturbances.py`, about four minutes.
 
 One service watches a device of 1,000 readings a second and is disturbed in turns: by a disk that
 is full, a clock that jumps, a sink that hangs, a webhook that fails, pages that never read, and by
@@ -30,6 +30,7 @@ ROUNDS = 4
 SECONDS = 5.0
 RATIO_BAR = 2.0
 
+_DISK_MB = 40  # so large that no alert of the run is too old to be kept
 _HOUR, _DAY = 3600, 86_400
 _ALERT_EVERY_S = 0.5
 _AFTER_S = 1.5  # what was held up comes then, and counts as well
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each turn")
     parser.add_argument("--no-bars", action="store_true", help="exit with 0 whatever falls short")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder, Disturbed(Path(folder)) as rig:
+    with tempfile.TemporaryDirectory() as folder, Disturbed(Path(folder), _DISK_MB) as rig:
         rig.service.until_taken(2000)
         taken, alerts = take_turns(rig, options.rounds, options.seconds)
         unaccounted = rig.device.pause()

@@ -230,10 +230,12 @@ class Watcher:
     @property
     def growth(self) -> float:
         """Of the resident memory since the warm-up: medians of a tenth each."""
-        first = [kb for share, kb, _ in self._seen if WARM_UP <= share < 2 * WARM_UP]
-        last = [kb for share, kb, _ in self._seen if share >= 1 - WARM_UP]
-        print(f"resident {np.median(first) / 1024:.2f} MB -> {np.median(last) / 1024:.2f} MB")
-        return float(np.median(last) / np.median(first) - 1)
+        tenths = [
+            float(np.median([kb for share, kb, _ in self._seen if k <= share / WARM_UP < k + 1]))
+            for k in range(round(1 / WARM_UP))
+        ]
+        print("resident, MB, by tenths: " + ", ".join(f"{kb / 1024:.2f}" for kb in tenths))
+        return tenths[-1] / tenths[1] - 1
 
     @property
     def files_growth(self) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from edgelstm.alert import Alert, AlertChange, AlertEvent, AlertKind, ChannelShare, Severity
-from edgelstm.errors import OutboxError
+from edgelstm.errors import ConfigurationError, OutboxError
 from edgelstm.verdict import Verdict
 
 SCHEMA = 1
@@ -24,6 +25,8 @@ ACKNOWLEDGED = "acknowledged"
 """The event that people bring about; the others are those of `AlertEvent`."""
 
 EVENTS = (*(event.value for event in AlertEvent), ACKNOWLEDGED)
+
+_LONGEST_NAME, _LONGEST_NOTE = 100, 1000
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,23 @@ class Acknowledgement:
     time: float
     by: str
     note: str = ""
+
+    @classmethod
+    def given(cls, time: float, by: str, note: str = "") -> Acknowledgement:
+        """One as somebody gives it, each text as one line.
+
+        What no receiver could take, such as a NUL or half a surrogate pair, is left out.
+
+        Raises:
+            ConfigurationError: there is no name, or one of them is too long.
+        """
+        by, note = _line(by), _line(note)
+        if not 0 < len(by) <= _LONGEST_NAME or len(note) > _LONGEST_NOTE:
+            raise ConfigurationError(
+                f"Give a name of up to {_LONGEST_NAME} characters, and a note of up to "
+                f"{_LONGEST_NOTE:,}."
+            )
+        return cls(time, by, note)
 
 
 @dataclass(frozen=True)
@@ -250,6 +270,11 @@ def new_alert_id(_opened: float = 0.0) -> str:
 _EARLIEST, _LATEST = (
     limit.replace(tzinfo=UTC, microsecond=0).timestamp() for limit in (datetime.min, datetime.max)
 )
+
+
+def _line(text: str) -> str:
+    text = " ".join(text.split())
+    return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs")).strip()
 
 
 def _iso(timestamp: float) -> str:

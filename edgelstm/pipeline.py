@@ -281,6 +281,14 @@ class Pipeline:
             self._last = self._last._replace(sequence_number=None)
         self._faults.renumber()
 
+    def resume(self) -> None:
+        """Is told that its state is that of an earlier run, and the source counts anew.
+
+        That nobody listened in between is no fault of the sensor.
+        """
+        self.renumber()
+        self._faults.resume()
+
     @property
     def state(self) -> PipelineState:
         """All that is remembered after the last reading: a value, which can be set again later.

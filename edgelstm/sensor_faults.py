@@ -336,6 +336,10 @@ class SensorFaults:
         """Forgets the last sequence number: the next reading may have any."""
         self._sequence_number = None
 
+    def resume(self) -> None:
+        """Forgets when the last reading was: silence counts from now on."""
+        self._sequence_number = self._timestamp = self._waiting = None
+
     def _mind_the_rate(self, timestamp: float, sequence_number: int | None) -> bool:
         """Takes the interval since the last reading; says whether there is something to judge."""
         last, self._timestamp = self._timestamp, timestamp

@@ -15,7 +15,8 @@ class VerdictRing:
     def __init__(self, capacity: int) -> None:
         # One slot more than are kept: it is the one that is being written.
         self._slots: list[Verdict | None] = [None] * (capacity + 1)
-        self._capacity = capacity
+        self.capacity = capacity
+        """How many verdicts are kept."""
         self.count = 0
         """How many verdicts were added so far."""
 
@@ -36,12 +37,12 @@ class VerdictRing:
             The count to ask with next time, and the verdicts; what was overwritten is left out.
         """
         end = self.count
-        start = max(count, end - self._capacity, 0)
+        start = max(count, end - self.capacity, 0)
         slots = self._slots
         kept = [slots[index % len(slots)] for index in range(start, end)]
         # Meanwhile the other thread may have put newer ones into the oldest places; it counts a
         # verdict only when it is in its place.
-        overwritten = max(0, self.count - self._capacity - start)
+        overwritten = max(0, self.count - self.capacity - start)
         return end, [verdict for verdict in kept[overwritten:] if verdict is not None]
 
     def last(self, number: int) -> list[Verdict]:

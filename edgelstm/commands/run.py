@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -88,15 +88,14 @@ def run(context: click.Context, /, target: Path | None, **options: Any) -> None:
             raise click.UsageError("Missing argument 'ARTIFACT|FILE.toml': what is to be watched?")
         _write_config(None, write_config)
         return
-    settings = settings_of(context, target, options)
-    if write_config is not None:
-        _write_config(settings, write_config)
-        return
     from edgelstm.commands.run_display import RunDisplay
 
     display = RunDisplay()
     with plain_warnings(), _logging(display):
-        if check:
+        settings = settings_of(context, target, options)
+        if write_config is not None:
+            _write_config(settings, write_config)
+        elif check:
             _check(settings)
         else:
             _run(settings, display, reconnect=not options["no_reconnect"])
@@ -127,11 +126,15 @@ def _run(settings: RunSettings, display: RunDisplay, *, reconnect: bool) -> None
             notifier=Notifier(os.environ),
         )
     display.service = service
+    # From before it is ready until it has ended: whoever asks for a reload must not end it.
+    reload: dict[int, Any] = {}
+    if settings.path is not None:
+        reload[signal.SIGHUP] = lambda _number, _frame: service.reload()
     try:
-        with service:
+        with _handlers(reload), service:
             for page in service.pages:
                 click.echo(f"Serving {page.url}", err=True)
-            with _signals(service, display, reload=settings.path is not None):
+            with _signals(service, display):
                 service.wait()
     except KeyboardInterrupt:
         display.stopped()
@@ -157,26 +160,26 @@ def _check(settings: RunSettings) -> None:
 
 
 @contextmanager
-def _signals(service: Service, display: RunDisplay, *, reload: bool) -> Iterator[None]:
-    """While it runs, signals are wishes: to stop, and to read the configuration anew."""
+def _signals(service: Service, display: RunDisplay) -> Iterator[None]:
+    """While it runs, SIGINT and SIGTERM are the wish to stop."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, _interrupt)  # whoever asks twice does not want to wait
         display.stopping = True
         service.stop()
 
-    def reload_now(_number: int, _frame: FrameType | None) -> None:
-        service.reload()
-
-    with ExitStack() as stack:
-        handlers: dict[int, Any] = {signal.SIGINT: stop, signal.SIGTERM: stop}
-        if reload:
-            handlers[signal.SIGHUP] = reload_now
-        for number, handler in handlers.items():
-            stack.callback(signal.signal, number, signal.signal(number, handler))
+    with _handlers({signal.SIGINT: stop, signal.SIGTERM: stop}):
         yield
     if display.stopping:
         display.stopped()
+
+
+@contextmanager
+def _handlers(handlers: Mapping[int, Any]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for number, handler in handlers.items():
+            stack.callback(signal.signal, number, signal.signal(number, handler))
+        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -27,7 +28,8 @@ log = logging.getLogger("edgelstm.source")
 class RunDisplay(logging.Handler):
     """Shows what a service does. Results go to standard output, everything else beside it.
 
-    It is a logging handler as well, for what the service and its parts log.
+    It is a logging handler as well, for what the service and its parts log. What cannot be shown,
+    because a disk is full or a terminal is gone, stops nothing; only `write` tells of it.
     """
 
     def __init__(self) -> None:
@@ -36,13 +38,18 @@ class RunDisplay(logging.Handler):
         """Is set as soon as it is made."""
         self.stopping = False
         """Whether somebody asked to stop."""
+        self._told_stopped = False
         self._line = LiveLine()
         self._writing = threading.RLock()
         self._limits: dict[str, RateLimit] = {}
         self._told_backwards: set[str] = set()
 
     def write(self, line: str) -> None:
-        """Shows a line on an alert; from any thread."""
+        """Shows a line on an alert; from any thread.
+
+        Raises:
+            OSError: it cannot be shown.
+        """
         self._write(line, err=False)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -52,7 +59,8 @@ class RunDisplay(logging.Handler):
             text = f"Error: {text}"
         elif record.levelno >= logging.WARNING:
             text = f"Warning: {text}"
-        self._write(text, err=True)
+        with suppress(OSError):
+            self._write(text, err=True)
 
     def event(self, source: str, event: Event) -> None:
         """Shows what happened to a source, but no flood of it."""
@@ -70,12 +78,14 @@ class RunDisplay(logging.Handler):
         for sensor in lane.sensors:
             manifest = sensor.manifest
             channels = ", ".join(channel.name for channel in manifest.channels)
-            self.write(
+            line = (
                 f"Watching {channels} on {source.description if source else lane.name} with "
                 f"{sensor.settings.artifact.name} ({manifest.recipe}, "
                 f"{sensor.pipeline.session.backend}): {format_budget(sensor.pipeline.budget)}. "
                 "Times are UTC."
             )
+            with suppress(OSError):
+                self.write(line)
 
     def tick(self) -> None:
         """Shows a sign of life: the last reading, how many there were, where the score is."""
@@ -84,13 +94,13 @@ class RunDisplay(logging.Handler):
         for lane in list(self.service.lanes.values()):
             self._warn_backwards(lane)
         if self._line.live:
-            with self._writing:
+            with self._writing, suppress(OSError):
                 self._line.show(_status(self.service))
 
     def ended(self) -> None:
         """Shows what came of it."""
         assert self.service is not None  # noqa: S101 - nothing ends that was not made
-        with self._writing:
+        with self._writing, suppress(OSError):
             for limit in self._limits.values():
                 limit.close()
             lanes = list(self.service.lanes.values())
@@ -105,8 +115,11 @@ class RunDisplay(logging.Handler):
                     _print_summary(sensor, lane)
 
     def stopped(self) -> None:
-        """Says that it was told to stop."""
-        self._write("Stopped.", err=True)
+        """Says that it was told to stop, once."""
+        if not self._told_stopped:
+            self._told_stopped = True
+            with suppress(OSError):
+                self._write("Stopped.", err=True)
 
     def _write(self, line: str, *, err: bool) -> None:
         with self._writing:

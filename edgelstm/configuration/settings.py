@@ -30,6 +30,7 @@ Rate = Literal["refuse", "resample", "any", "set"]
 
 _PORT = {"least": 0, "most": 65_535}
 _USER = re.compile(r"(?<=://)([^/?@:]*)(?=@)")
+_LOGIN = re.compile(r"://[^/?@]*@")
 
 
 def _help(text: str, **more: Any) -> dict[str, Any]:
@@ -106,6 +107,11 @@ class SourceSettings(_Checked):
         if not self.port:
             raise ConfigurationError("The setting 'port' is empty; see: edgelstm ports.")
         if self.password is not None and not _USER.search(self.port):
+            if _LOGIN.search(self.port):
+                raise ConfigurationError(
+                    "The setting 'password' is of no use: the port has one in it, too; leave that "
+                    "out, as in mqtt://user@host/topic."
+                )
             raise ConfigurationError(
                 "The setting 'password' is of no use: the port names no user, as "
                 "mqtt://user@host/topic does."

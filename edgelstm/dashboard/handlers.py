@@ -20,6 +20,7 @@ from edgelstm.dashboard.hub import Hub
 from edgelstm.dashboard.view import to_json
 from edgelstm.errors import ConfigurationError
 from edgelstm.feed import Feed
+from edgelstm.notice import Acknowledgement
 
 ASSETS = Path(__file__).parent / "assets"
 COOKIE = "edgelstm_page"
@@ -29,7 +30,6 @@ MOST_UNSENT = 1_000_000
 """Bytes that wait for a client that does not read; then it is dropped."""
 _KERNEL_BUFFER = 262_144  # bytes that the system holds for it beside that
 _PATIENCE_S = 30.0  # for a client that is sent what was before
-_LONGEST_NAME, _LONGEST_NOTE = 100, 1000
 # Close codes of WebSocket.
 _GOING_AWAY, _BAD_MESSAGE, _TRY_AGAIN_LATER = 1001, 1003, 1013
 
@@ -206,15 +206,15 @@ class AcknowledgementHandler(_Guarded):
         self.set_header("Content-Type", "application/json")
         try:
             given = json.loads(self.request.body)
-            by, note = given["by"].strip(), given.get("note", "").strip()
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise HTTPError(400, reason="This is no acknowledgement") from None
-        if not 0 < len(by) <= _LONGEST_NAME or len(note) > _LONGEST_NOTE:
+            seen = Acknowledgement.given(0.0, given["by"], given.get("note", ""))
+        except ConfigurationError as error:
             self.set_status(400)
-            await self.finish(to_json({"error": "Give a name, and a note of 1,000 characters."}))
+            await self.finish(to_json({"error": str(error)}))
             return
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise HTTPError(400, reason="This is no acknowledgement") from None
         try:
-            await asyncio.to_thread(self.site.feed.acknowledge, alert_id, by, note)
+            await asyncio.to_thread(self.site.feed.acknowledge, alert_id, seen.by, seen.note)
         except ConfigurationError as error:
             self.set_status(409)
             await self.finish(to_json({"error": str(error)}))
@@ -259,7 +259,7 @@ class StreamHandler(_Guarded, WebSocketHandler):
         try:
             wish = json.loads(message)
             sensor, epoch, since = wish["subscribe"], wish.get("epoch", ""), wish.get("since", 0)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             sensor = epoch = since = None
         if isinstance(sensor, str) and isinstance(epoch, str) and type(since) is int:
             self.site.hub.subscribe(self, sensor, epoch, since)

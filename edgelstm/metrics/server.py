@@ -19,6 +19,7 @@ from edgelstm.health import Health, Status
 
 _LOG = logging.getLogger(__name__)
 _MOST_CONNECTIONS = 16
+_MOST_THREADS = 64  # those included that wait for a health that does not come
 _PATIENCE_S = 10.0  # for one connection, from its first byte to its last
 _LOOK_S = 0.5  # between two looks for those that take longer
 
@@ -30,7 +31,8 @@ class MetricsServer:
     """Serves `/metrics` for Prometheus and `/healthz` for whoever restarts or balances services.
 
     Each connection has a thread of its own, ten seconds, and one answer. There are sixteen at most:
-    the oldest has to go when another comes, so that slow clients keep nobody else out.
+    the oldest has to go when another comes, so that slow clients keep nobody else out. While the
+    health itself does not come, nobody is answered, and threads do not pile up.
 
     Args:
         settings: where it listens.
@@ -173,10 +175,15 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Begins with one connection."""
         with self._lock:
-            self._open[request] = time.monotonic()
-            if len(self._open) > _MOST_CONNECTIONS:
-                _hang_up(next(iter(self._open)))
-        super().process_request(request, client_address)
+            takes = len(self._open) < _MOST_THREADS
+            if takes:
+                self._open[request] = time.monotonic()
+                for old in list(self._open)[:-_MOST_CONNECTIONS]:
+                    _hang_up(old)
+        if takes:
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
         """Ends one connection."""

@@ -104,10 +104,11 @@ class Archive:
         """See `Outbox.acknowledge`.
 
         Raises:
-            ConfigurationError: there is no such alert, or it was acknowledged before.
+            ConfigurationError: there is no such alert, it was acknowledged before, or the name is
+                missing or too long, or the note is.
             OutboxError: it cannot be written down.
         """
-        seen = Acknowledgement(self._clock() if time is None else time, by, note)
+        seen = Acknowledgement.given(self._clock() if time is None else time, by, note)
         last = self.alert(alert_id)
         need_unseen(last)
         try:

@@ -76,7 +76,7 @@ def closing(last: Notice, told: int, summary: str, time: float) -> Notice:
         id=f"{last.alert_id}/{told + 1}",
         event=AlertEvent.CLOSED.value,
         time=time,
-        alert=replace(last.alert, closed=time),
+        alert=replace(last.alert, closed=max(time, last.alert.opened)),
         summary=summary,
         score=None,
         threshold=None,

@@ -137,7 +137,7 @@ class Outbox(View):
         standing = [s.notice for s in self._standing(None, open_only=True)]
         now = self._clock()
         gone = [n for n in standing if n.sensor and n.sensor not in sensors]
-        told = {n.alert_id: max(map(place_of, self.history(n.alert_id))) for n in gone}
+        told = {n.alert_id: max(map(place_of, [n, *self.history(n.alert_id)])) for n in gone}
         self.submit(
             [
                 closing(n, told[n.alert_id], f"alert closed: {n.sensor} is watched no more", now)
@@ -271,9 +271,10 @@ class Outbox(View):
             time: when; now by default.
 
         Raises:
-            ConfigurationError: there is no such alert, or it was acknowledged before.
+            ConfigurationError: there is no such alert, it was acknowledged before, or the name is
+                missing or too long, or the note is.
         """
-        seen = Acknowledgement(self._clock() if time is None else time, by, note)
+        seen = Acknowledgement.given(self._clock() if time is None else time, by, note)
         last = self.alert(alert_id)
         with self._lock:
             here = self._memory.by_alert().get(last.alert_id)

@@ -177,6 +177,7 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // 4096}")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -256")  # kB: what is written is seldom read again
     if version == 0:
         connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
 

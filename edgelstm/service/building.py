@@ -15,7 +15,7 @@ from edgelstm.outbox import Outbox
 from edgelstm.pipeline import Pipeline, Stepped
 from edgelstm.pipeline_state import PipelineState
 from edgelstm.service.groups import Single, Together
-from edgelstm.service.lane import Group
+from edgelstm.service.lane import Group, one_rate
 from edgelstm.service.sensor import WatchedSensor
 from edgelstm.session import Session
 
@@ -61,6 +61,8 @@ def build_crew(settings: RunSettings, outbox: Outbox) -> Crew:
             group = _build(chosen, settings.name, outbox)
             groups.setdefault(source, []).append(group)
             sensors |= {sensor.name: sensor for sensor in group.sensors}
+        for of_source in groups.values():
+            one_rate([sensor for group in of_source for sensor in group.sensors])
     except BaseException:
         Crew(sensors, groups).close()
         raise

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from edgelstm.errors import ConfigurationError
 from edgelstm.fleet import Fleet
 from edgelstm.intake import Intake
 from edgelstm.reading import Reading
 from edgelstm.service.sensor import WatchedSensor
+
+_UNFIT = "The device is none that these sensors can be watched on; it is opened anew."
 
 
 class Single:
@@ -31,9 +34,10 @@ class Single:
         """See `Group.update`."""
         sensor = self._sensor
         sensor.arrived()
-        if self._intake is not None:
-            for each in self._intake.take(reading):
-                sensor.update(each)
+        if self._intake is None:
+            raise ConfigurationError(_UNFIT)
+        for each in self._intake.take(reading):
+            sensor.update(each)
 
     def flush(self) -> None:
         """See `Group.flush`."""
@@ -65,6 +69,8 @@ class Together:
 
     def update(self, reading: Reading) -> None:
         """See `Group.update`."""
+        if not self._intakes:
+            raise ConfigurationError(_UNFIT)
         readings: list[Reading | None] = []
         for sensor, intake in zip(self.sensors, self._intakes, strict=True):
             sensor.arrived()

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from edgelstm.errors import BackendError, ConfigurationError, EdgelstmError
@@ -78,8 +79,10 @@ class Lane:
         self._on_event, self._on_connected, self._on_end = on_event, on_connected, on_end
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"edgelstm {name}", daemon=True)
+        self._log_fields = {"journal": {"EDGELSTM_SOURCE": name}}
         self._problem = ""
         self._connected = False
+        self._fitted: Source | None = None  # that the groups of a swap to come were connected to
         self._quiet_since: float | None = time.monotonic()
         self._before = SourceCounters()  # of sources that this one took the place of
         self._working = False
@@ -110,10 +113,13 @@ class Lane:
         """
         source = self._open_source()
         try:
-            self._connect(source)
+            if not self._stopping.is_set():  # opening may last longer than anybody waits for it
+                self._connect(source)
         except BaseException:
-            source.close()
+            self._close(source)
             raise
+        if self._stopping.is_set():
+            self._close(source)
 
     def start(self) -> None:
         """Begins to take events."""
@@ -130,17 +136,15 @@ class Lane:
         Raises:
             ConfigurationError: it has not.
         """
-        source = self.source
+        source = self._fitted = self.source
         if source is not None:
-            names = [channel.name for channel in source.channels]
-            for group in groups:
-                group.connect(names, source.sample_period)
+            _connect(groups, source)
 
     def swap(self, groups: Sequence[Group], carry_over: Callable[[], None]) -> tuple[Group, ...]:
         """Puts other groups in the place of those that there are, between two readings.
 
         Args:
-            groups: which the source fits.
+            groups: that were tried with `fits`.
             carry_over: takes what is remembered from the old to the new.
 
         Returns:
@@ -149,6 +153,9 @@ class Lane:
         with self.lock:
             for group in self.groups:
                 group.flush()
+            if self.source is not self._fitted:  # it was opened since
+                with suppress(ConfigurationError):  # which the next reading then tells of
+                    self.fits(groups)
             carry_over()
             before, self.groups = self.groups, tuple(groups)
         return before
@@ -194,19 +201,20 @@ class Lane:
     def stop(self) -> None:
         """Asks the source to end; what is on its way is still taken. Does not wait."""
         self._stopping.set()
-        if self.source is not None:
-            self.source.stop()
+        source = self.source
+        if source is not None:
+            source.stop()
 
     def close(self) -> None:
         """Ends it, after a few seconds by force; saves the states. The models stay open."""
         self.stop()
         if self._thread.ident is not None:
             self._thread.join(_DRAIN_S)
-            if self._thread.is_alive() and self.source is not None:
-                self.source.close()
+        source = self.source
+        if source is not None:
+            self._close(source)
+            if self._thread.ident is not None:
                 self._thread.join(_DRAIN_S)
-        if self.source is not None:
-            self.source.close()
         self.save()
 
     def _run(self) -> None:
@@ -217,8 +225,9 @@ class Lane:
                 try:
                     if self.source is None:
                         self.open()
-                    self._follow()
-                    return
+                    if self.source is not None:
+                        self._follow()
+                    break
                 except BackendError:
                     raise  # no other source would mend that
                 except EdgelstmError as error:
@@ -228,8 +237,12 @@ class Lane:
                 if time.monotonic() - began > _LONGEST_DELAY_S:
                     delay = _FIRST_DELAY_S
                 if self._stopping.wait(delay):
-                    return
+                    break
                 delay = min(2 * delay, _LONGEST_DELAY_S)
+            if not self._stopping.is_set():
+                self._problem = "It has sent everything, and nothing more comes."
+                if self._quiet_since is None:
+                    self._quiet_since = time.monotonic()
         except Exception as error:  # whatever it is, the service says it
             self.error = error
         finally:
@@ -238,10 +251,10 @@ class Lane:
             self._on_end()
 
     def _connect(self, source: Source) -> None:
-        names = [channel.name for channel in source.channels]
         with self.lock:
-            for group in self.groups:
-                group.connect(names, source.sample_period)
+            _connect(self.groups, source)
+            for sensor in self.sensors:
+                sensor.pipeline.renumber()
             self.source = source
         self._problem, self._connected = "", True
         for sensor in self.sensors:
@@ -250,18 +263,25 @@ class Lane:
 
     def _fail(self, why: str) -> None:
         if why != self._problem:
-            log.warning("%s: %s", self.name, why, extra={"journal": {"EDGELSTM_SOURCE": self.name}})
+            log.warning("%s: %s", self.name, why, extra=self._log_fields)
         self._problem, self._connected = why, False
         source = self.source
         if source is not None:
             self._before = self._before + source.counters
             self.source = None
-            source.close()
+            self._close(source)
         if self._quiet_since is None:
             self._quiet_since = time.monotonic()
         with self.lock:
             for group in self.groups:
                 group.flush()
+
+    def _close(self, source: Source) -> None:
+        """Closes a source; if that fails, as with a capture on a full disk, the rest goes on."""
+        try:
+            source.close()
+        except EdgelstmError as error:
+            log.warning("%s: %s", self.name, error, extra=self._log_fields)
 
     def _follow(self) -> None:
         """Takes events until there are no more."""
@@ -292,6 +312,12 @@ class Lane:
         elif isinstance(event, Connected):
             self._connected, self._problem = True, ""
         self._on_event(self.name, event)
+
+
+def _connect(groups: Sequence[Group], source: Source) -> None:
+    names = [channel.name for channel in source.channels]
+    for group in groups:
+        group.connect(names, source.sample_period)
 
 
 def one_rate(sensors: Sequence[WatchedSensor]) -> float | None:

@@ -59,7 +59,7 @@ class WatchedSensor:
             known=outbox.open_entries(name),
         )
         self._awaited: dict[str, int] = {}  # alerts whose evidence goes on, up to which count
-        self._arrived = time.monotonic()
+        self._made, self._arrived = time.time(), time.monotonic()
         self._alerts_before = 0  # of models that this one took the place of
         self.scored: Verdict | None = None
         """The last verdict with a score."""
@@ -88,7 +88,7 @@ class WatchedSensor:
 
     def resume(self) -> None:
         """Takes note that the pipeline's state was restored."""
-        self.pipeline.renumber()
+        self.pipeline.resume()
 
     def adopt(self, old: WatchedSensor) -> bool:
         """Goes on where another of the same name is, with another model or other settings.
@@ -108,10 +108,19 @@ class WatchedSensor:
             self.pipeline.counters = replace(old.pipeline.counters)
             self.latency, self._alerts_before = old.latency, old.alerts
             return False
-        self.ring, self.latency = old.ring, old.latency
-        self._alerts_before = old._alerts_before
-        self._awaited, self.scored = old._awaited, old.scored
-        self.timestamp, self._arrived = old.timestamp, old._arrived
+        if self.settings.source != old.settings.source:
+            self.pipeline.renumber()
+        self.latency, self._alerts_before = old.latency, old._alerts_before
+        self.scored, self.timestamp, self._arrived = old.scored, old.timestamp, old._arrived
+        later = 0
+        if old.ring.capacity >= self.ring.capacity:
+            self.ring = old.ring
+        else:
+            for verdict in old.ring.since(0)[1]:
+                self.ring.add(verdict)
+            later = self.ring.count - old.ring.count
+        if self.settings.evidence:
+            self._awaited = {name: until + later for name, until in old._awaited.items()}
         return True
 
     def update(self, reading: Reading) -> None:
@@ -134,8 +143,8 @@ class WatchedSensor:
 
     def silent(self, seconds: float) -> None:
         """Takes note that no reading has come for so long."""
-        last = self.timestamp
-        timestamp = time.time() if last is None else last + seconds
+        # Not by the clock, which may be set while nothing comes.
+        timestamp = (self._made if self.timestamp is None else self.timestamp) + seconds
         if changes := self.pipeline.silent(timestamp):
             # Notices are of verdicts; this one is on no reading.
             self._tell(Verdict(Reading(timestamp, ()), changes=changes))
@@ -164,7 +173,8 @@ class WatchedSensor:
         if not strays:
             return
         now = time.time()
-        standing = {notice.alert_id: notice for notice in self._outbox.alerts(open_only=True)}
+        open_alerts = self._outbox.alerts(None, open_only=True)
+        standing = {notice.alert_id: notice for notice in open_alerts}
         notices = []
         for entry in strays:
             notice = standing.get(entry.alert_id)
@@ -243,7 +253,8 @@ class WatchedSensor:
         return {alert_id: self._around(self._awaited.pop(alert_id)) for alert_id in due}
 
     def _around(self, until: int) -> Evidence:
-        verdicts = self.ring.since(until - self.settings.evidence)[1]
+        number = self.settings.evidence
+        verdicts = self.ring.since(until - number)[1][:number]
         return Evidence.of(verdicts, self._channels, self.pipeline.compared)
 
     def _is_blind(self, alert: Alert) -> bool:

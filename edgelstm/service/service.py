@@ -91,7 +91,7 @@ class Service:
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._started = time.time()
         self._reloads = 0
-        self._reloading = self._closed = False
+        self._reloading = self._reload_again = self._closed = False
         self._problem = ""
         self._couriers: dict[str, Courier] = {}
         self._pages: list[Page] = []
@@ -270,13 +270,18 @@ class Service:
             message = self._inbox.get(timeout=_TICK_S)
         except queue.Empty:
             return True
-        if message.what == "reload" and not self._reloading:
+        if message.what == "reload" and self._reloading:
+            self._reload_again = True  # the file may have changed since it was read
+        elif message.what == "reload":
             self._begin_reload()
         elif message.what == "reloaded":
             self._reloading = False
             if message.crew is not None and message.settings is not None:
                 self._change_over(message.settings, message.crew)
             self._notifier.ready(self._status())
+            if self._reload_again:
+                self._reload_again = False
+                self._begin_reload()
         return message.what != "stop"
 
     def _status(self) -> str:
@@ -326,7 +331,7 @@ class Service:
         context = self._context()
         made = {extra.name: (extra.options, _extra(extra, context)) for extra in self._extra_sinks}
         for name, sink in self.settings.sinks.items():
-            made[name] = sink.options, _configured(sink, context)
+            made[name] = sink.options, configured_sink(sink, context)
         self.outbox.register(made.keys())
         for name, (options, make) in made.items():
             if name not in self._couriers:
@@ -364,7 +369,8 @@ class Service:
         message = _Message("reloaded")
         try:
             settings = read_settings(path)
-            message = _Message("reloaded", settings, build_crew(settings, self.outbox))
+            kept = replace(settings, name=self.settings.name)  # until the next start
+            message = _Message("reloaded", settings, build_crew(kept, self.outbox))
         except EdgelstmError as error:
             self._refuse_reload(str(error))
         except Exception as error:  # a bug, which must not end what runs well
@@ -387,8 +393,10 @@ class Service:
             self._refuse_reload(str(error))
             return
         retired: list[Group] = []
-        for name in [name for name in self.lanes if name not in kept]:
-            lane = self.lanes.pop(name)
+        gone = [self.lanes.pop(name) for name in list(self.lanes) if name not in kept]
+        for lane in gone:
+            lane.stop()
+        for lane in gone:
             lane.close()  # before another takes its port
             retired += lane.groups
         for name, lane in kept.items():
@@ -445,8 +453,15 @@ def _open_outbox(settings: RunSettings) -> Outbox:
     )
 
 
-def _configured(sink: SinkSettings, context: SinkContext) -> Callable[[], Sink]:
-    return lambda: find_sink(sink.options.type)(sink.config, context)
+def configured_sink(sink: SinkSettings, context: SinkContext) -> Callable[[], Sink]:
+    """What makes a sink of the configuration; it knows only of the sensors that it takes."""
+    named = sink.options.sensors
+
+    def sensors() -> tuple[SensorInfo, ...]:
+        # A sink that never hears of a sensor's alerts must not say that none is open.
+        return tuple(info for info in context.sensors() if not named or info.name in named)
+
+    return lambda: find_sink(sink.options.type)(sink.config, replace(context, sensors=sensors))
 
 
 def _extra(sink: ExtraSink, context: SinkContext) -> Callable[[], Sink]:

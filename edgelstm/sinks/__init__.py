@@ -103,7 +103,8 @@ class SinkContext:
     Attributes:
         gateway: name of the computer.
         version: of edgelstm.
-        sensors: gives what is watched now; it may change while the service runs.
+        sensors: gives what is watched now, of the `sensors` that the sink takes; it may change
+            while the service runs.
         evidence: gives the readings around an alert by its id.
         directory: what relative paths are relative to.
     """

@@ -18,6 +18,7 @@ from edgelstm.errors import ConfigurationError, RefusedNoticeError, SinkError
 from edgelstm.notice import Notice
 from edgelstm.secret import Secret
 from edgelstm.sinks import Sink, SinkContext
+from edgelstm.sinks.one_line import one_line
 from edgelstm.sinks.templates import dump, fields
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class CommandSink(Sink):
             SinkError: it cannot be started, took too long, or failed.
         """
         code, output = self._run(notice)
-        text = " ".join(output.decode("utf-8", "replace").split())
+        text = one_line(output.decode("utf-8", "replace"))
         if code == 0:
             if text:
                 log.info("%s says: %s", self._program, text[:_SHOWN])
@@ -111,7 +112,7 @@ class CommandSink(Sink):
         said = f": {text[:_SHOWN]}" if text else ""
         if code == REFUSED:
             raise RefusedNoticeError(f"{self._program} refuses it with exit code {code}{said}.")
-        how = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
+        how = f"exit code {code}" if code > 0 else f"signal {_signal(-code)}"
         raise SinkError(f"{self._program} failed with {how}{said}.")
 
     def _run(self, notice: Notice) -> tuple[int, bytes]:
@@ -172,12 +173,20 @@ class CommandSink(Sink):
 
     def _environment(self, notice: Notice) -> dict[str, str]:
         given = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        told = {f"EDGELSTM_{name.upper()}": text for name, text in fields(notice).items()}
+        # A variable with a NUL, or half a surrogate pair, would keep the program from starting.
+        told = {f"EDGELSTM_{name.upper()}": one_line(t) for name, t in fields(notice).items()}
         more = {
             name: value.reveal() if isinstance(value, Secret) else value
             for name, value in self.config.environment.items()
         }
         return given | told | more
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time ones have no name
+        return str(number)
 
 
 @contextlib.contextmanager

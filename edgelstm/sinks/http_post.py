@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from edgelstm.errors import ConfigurationError, SinkError
+from edgelstm.sinks.one_line import one_line
+from edgelstm.sinks.trust import trusting
 
 _TEXT_BYTES = 1000  # of an answer that are read
 
@@ -64,8 +66,8 @@ class Address:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            raise ConfigurationError(f"{form}: {error}.") from None
+        except ValueError:  # its text has a part of the address
+            raise ConfigurationError(f"{form}: see to its host and its port.") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError(f"{form}.")
         if parts.username is not None or parts.password is not None:
@@ -120,12 +122,11 @@ def post(
             if 200 <= response.status < 300:
                 return Answer(response.status)
             text = _beginning(response)
-        location = urlsplit(response.headers.get("Location", ""))
         return Answer(
             response.status,
-            " ".join(text.split()),
+            one_line(text),
             response.headers.get("Retry-After", ""),
-            f"{location.scheme}://{location.netloc.rpartition('@')[2]}" if location.netloc else "",
+            _host(response.headers.get("Location", "")),
         )
     except ssl.SSLCertVerificationError as error:
         raise SinkError(
@@ -142,6 +143,16 @@ def post(
         raise SinkError(f"{address} cannot be reached ({reason}).") from error
     finally:
         connection.finish()
+
+
+def _host(location: str) -> str:
+    """Scheme and host of an address; "" where it has none."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return ""
+    host = one_line(parts.netloc.rpartition("@")[2])
+    return f"{parts.scheme}://{host}" if host and parts.scheme else host
 
 
 def _beginning(response: http.client.HTTPResponse) -> str:
@@ -167,7 +178,7 @@ class _Connection(http.client.HTTPConnection):
         self._cut = threading.Timer(timeout, self._expire)
         self._cut.daemon = True
         self._name = address.host
-        self._context = _context(ca_file) if address.secure else None
+        self._context = trusting(ca_file) if address.secure else None
         proxy = _proxy(address)
         if proxy is None:
             super().__init__(address.host, address.port, timeout=timeout)
@@ -206,16 +217,6 @@ class _Connection(http.client.HTTPConnection):
             with contextlib.suppress(OSError):
                 # Not SSLSocket.shutdown: that takes the encryption away under the other thread.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-def _context(ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise SinkError(
-            f"The certificates in {ca_file} cannot be read ({error.strerror or error}); name a PEM "
-            "file with ca_file."
-        ) from error
 
 
 def _proxy(address: Address) -> SplitResult | None:

@@ -17,6 +17,7 @@ from edgelstm.notice import ACKNOWLEDGED, Notice
 from edgelstm.pipeline import Verdict
 from edgelstm.recording import format_time
 from edgelstm.sinks import Sink, SinkContext
+from edgelstm.sinks.one_line import printable
 
 _NAMED = 3  # channels of an anomaly
 _WORTH_NAMING = 0.05  # share of the score
@@ -78,7 +79,7 @@ class LogSink(Sink):
 def format_notice(notice: Notice, *, named: bool = False) -> str:
     """One line: time, the sensor's name where there are several, and what happened."""
     sensor = f"{notice.sensor}  " if named and notice.sensor else ""
-    return f"{format_time(notice.time)}  {sensor}{_what(notice)}"
+    return f"{format_time(notice.time)}  {sensor}{printable(_what(notice))}"
 
 
 def _what(notice: Notice) -> str:

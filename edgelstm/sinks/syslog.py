@@ -19,7 +19,9 @@ from edgelstm.alert import AlertEvent, Severity
 from edgelstm.errors import ConfigurationError, SinkError
 from edgelstm.notice import ACKNOWLEDGED, Notice
 from edgelstm.sinks import Sink, SinkContext
+from edgelstm.sinks.one_line import one_line
 from edgelstm.sinks.templates import fields
+from edgelstm.sinks.trust import trusting
 
 Facility = Literal[
     "user", "daemon", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"
@@ -35,6 +37,7 @@ _TOLD = (
 )
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 _DATAGRAM_BYTES = 2048  # what every receiver over UDP should take, RFC 5426
+_VALUE_CHARACTERS = 300  # or many channels would fill a datagram, which then ends within its header
 _HEARD_S = 2.0  # a server that has read all closes the connection
 
 
@@ -118,6 +121,8 @@ class SyslogSink(Sink):
                 self._send_datagram(message)
             else:
                 self._send_stream(message)
+        except SinkError:
+            raise
         except ssl.SSLCertVerificationError as error:
             raise SinkError(
                 f"{self.config.address} has a certificate that is not trusted "
@@ -156,8 +161,7 @@ class SyslogSink(Sink):
             sock = socket.create_connection((self._host, self._port), timeout)
             stack.callback(sock.close)
             if self._scheme == "tls":
-                file = None if self._ca_file is None else str(self._ca_file)
-                context = ssl.create_default_context(cafile=file)
+                context = trusting(self._ca_file)
                 sock = stack.enter_context(context.wrap_socket(sock, server_hostname=self._host))
             sock.sendall(b"%d %s" % (len(message), message))  # octet counting, RFC 6587
             _wait_until_heard(sock, min(_HEARD_S, timeout))
@@ -203,7 +207,7 @@ def _line(notice: Notice) -> str:
     text = notice.summary
     if notice.event == ACKNOWLEDGED and seen is not None:
         text = f"acknowledged by {seen.by}" + (f": {seen.note}" if seen.note else "")
-    return " ".join(f"{notice.sensor}: {text}".split() if notice.sensor else text.split())
+    return one_line(f"{notice.sensor}: {text}" if notice.sensor else text)
 
 
 def _word(text: str, most: int) -> str:
@@ -213,7 +217,7 @@ def _word(text: str, most: int) -> str:
 
 def _value(text: str) -> str:
     """A value of structured data."""
-    return re.sub(r'(["\\\]])', r"\\\1", " ".join(text.split()))
+    return re.sub(r'(["\\\]])', r"\\\1", one_line(text)[:_VALUE_CHARACTERS])
 
 
 def _cut(message: bytes, most: int) -> bytes:

@@ -200,7 +200,8 @@ class CustomBody:
 
 
 def _title(notice: Notice) -> str:
-    return f"{notice.sensor or 'edgelstm'} on {notice.gateway}" if notice.gateway else notice.sensor
+    sensor = notice.sensor or "edgelstm"
+    return f"{sensor} on {notice.gateway}" if notice.gateway else sensor
 
 
 def _text(notice: Notice) -> str:
@@ -229,8 +230,8 @@ def _iso(timestamp: float) -> str:
 
 
 def dump(data: Any) -> bytes:
-    """JSON in UTF-8; a number that JSON has not (NaN) is null, or no receiver could read it."""
+    """JSON in UTF-8; what no receiver could read is null (NaN) or a ? (half a surrogate pair)."""
     text = json.dumps(data, ensure_ascii=False)
     if "NaN" in text or "Infinity" in text:
         text = json.dumps(json.loads(text, parse_constant=lambda _: None), ensure_ascii=False)
-    return text.encode()
+    return text.encode(errors="replace")

@@ -15,6 +15,8 @@ from fuzzing import mutated, noise
 from edgelstm_bridge.formats import Format, FormatError, Note, Row, TextDecoder, detect
 from edgelstm_bridge.formats.checksum import with_checksum
 
+pytestmark = pytest.mark.slow
+
 SIZE = 100_000  # bytes for each of twenty runs
 PEAK = 1_000_000  # bytes that a decoder and what it gives for a chunk may take
 GROWTH = 10_000  # bytes that may be left over from ten times as many lines

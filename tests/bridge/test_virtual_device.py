@@ -35,6 +35,8 @@ from edgelstm_bridge.pacing import Pace
 from edgelstm_bridge.pseudo_terminal import PseudoPort
 from edgelstm_bridge.virtual_device import Row, RunReport, VirtualDevice
 
+pytestmark = pytest.mark.slow
+
 HELLO = Hello(channels=(ChannelInfo("v"),), device_id="virtual", sample_period_us=10_000)
 START = encode_frame(Start().encode())
 DEADLINE_S = 30.0

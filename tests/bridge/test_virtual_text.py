@@ -14,6 +14,8 @@ from edgelstm_bridge.outbox import Fate, RunReport
 from edgelstm_bridge.pacing import Pace, Row
 from edgelstm_bridge.virtual_text import TEXT_FORMATS, VirtualTextDevice
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 30.0
 CHANNELS = ("flow", "level")
 

@@ -65,7 +65,7 @@ url = "{hook}"
 type = "jsonl"
 path = "state/late.jsonl"
 [outbox]
-max_megabytes = 4
+max_megabytes = {most}
 [metrics]
 port = 0
 [dashboard]
@@ -176,7 +176,7 @@ class Disturbed:
 
     Args:
         folder: for all of it; must be empty.
-        disk_megabytes: what the state directory can take.
+        disk_megabytes: what the state directory can take; the outbox is let have 2 MB less.
     """
 
     def __init__(self, folder: Path, disk_megabytes: int = 6) -> None:
@@ -193,7 +193,11 @@ class Disturbed:
             stack.callback(self.hook.close)
             stack.callback(self.slow.close)
             text = _CONFIGURATION.format(
-                folder=folder, port=self.device.url, hook=self.hook.url, slow=self.slow.url
+                folder=folder,
+                port=self.device.url,
+                hook=self.hook.url,
+                slow=self.slow.url,
+                most=disk_megabytes - 2,
             )
             (folder / "x.toml").write_text(text)
             self.service = stack.enter_context(

@@ -172,6 +172,29 @@ def test_slow_clients_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
         assert threading.active_count() - before <= server._MOST_CONNECTIONS + 5
 
 
+def test_a_health_that_does_not_come_piles_up_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(server, "_MOST_THREADS", 4)
+    comes = threading.Event()
+
+    def health() -> Health:
+        assert comes.wait(30)
+        return HEALTH
+
+    before = threading.active_count()
+    with serving(health) as metrics, ExitStack() as stack:
+        for _ in range(10):
+            link = stack.enter_context(closing(connect(metrics)))
+            link.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert link.recv(10) == b""  # it was turned away
+        assert threading.active_count() <= before + 5
+        comes.set()
+        deadline = time.monotonic() + _SOON_S
+        while threading.active_count() > before + 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert get(f"{metrics.url}/healthz")[0] == 200
+
+
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then does not count as progress."""
     monkeypatch.setattr(server, "_PATIENCE_S", 0.5)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from disturbing import Disturbed
-from service_rig import assert_whole, until
+from service_rig import assert_whole, skipped, until
 
 HOUR, DAY = 3600, 86_400
 
@@ -28,15 +28,17 @@ def rig(started: Disturbed) -> Iterator[Disturbed]:
     """Before each test all is well; after it nothing is lost, and no alert is open."""
     health = started.service.health()
     assert health["status"] == "ok", health
-    before = started.service.readings()
+    before = started.service.figures()
     yield started
-    assert started.service.readings() > before
     sent = started.device.pause()
     try:
         figures = started.service.until_taken(sent)
     finally:
         started.device.go_on()
     assert_whole(figures, sent)
+    assert figures["edgelstm_scored_total pump"] > before["edgelstm_scored_total pump"]
+    assert skipped(figures) == skipped(before)
+    assert figures["edgelstm_resets_total pump"] == before["edgelstm_resets_total pump"]
     assert figures["edgelstm_alerts_total pump sensor_fault"] == 0
     assert figures["edgelstm_open_alerts pump"] == 0
     assert figures["edgelstm_outbox_dropped_total"] == 0

@@ -78,6 +78,15 @@ def test_exit_codes_say_what_to_do(here: SinkContext) -> None:
     assert failed("echo later; exit 75", here) == "/bin/sh failed with exit code 75: later."
     assert failed("exit 1", here) == "/bin/sh failed with exit code 1."
     assert failed("kill -KILL $$", here) == "/bin/sh failed with signal SIGKILL."
+    assert failed("kill -40 $$", here) == "/bin/sh failed with signal 40."
+
+
+def test_odd_names_of_channels_hold_nothing_up(here: SinkContext) -> None:
+    odd = replace(NOTICE, alert=replace(ALERT, channels=(ChannelShare("a\0b\ud800", 1.0),)))
+    shell('cat > all; printf %s "$EDGELSTM_CHANNELS" > channels', here).send(odd)
+    (channel,) = json.loads((here.directory / "all").read_text())["channels"]
+    assert channel["name"] == "a\0b?"
+    assert (here.directory / "channels").read_bytes() == b"a?b?"
 
 
 def test_what_it_says_is_bounded_and_logged(

@@ -191,7 +191,8 @@ def test_the_stream_gives_the_past(local: Visitor, feed: FakeFeed) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", ["", "[]", "7", '{"subscribe": 1}', '{"subscribe": "pump", "since": "0"}', b"\x00"]
+    "message",
+    ["", "[]", "[" * 4000, '{"subscribe": 1}', '{"subscribe": "pump", "since": "0"}', b"\x00"],
 )
 def test_who_talks_nonsense_is_sent_away(local: Visitor, message: str | bytes) -> None:
     async def look(connection: WebSocketClientConnection) -> int | None:
@@ -236,7 +237,7 @@ def test_acknowledging_needs_the_xsrf_token_of_the_page(local: Visitor) -> None:
     assert refused.status == 409
     assert "There is no alert x" in json.loads(refused.body)["error"]
     assert acknowledge(local, "x", feed_body, Sec_Fetch_Site="cross-site", **own).status == 403
-    for wrong in ("", "[]", '{"by": 1}', '{"by": " "}', json.dumps({"by": "a" * 101})):
+    for wrong in ("", "[]", "[" * 9000, '{"by": 1}', '{"by": " "}', json.dumps({"by": "a" * 101})):
         assert acknowledge(local, "x", wrong, **own).status == 400
 
 

@@ -172,10 +172,19 @@ def test_ids_stay_and_none_is_there_twice() -> None:
     assert ids == {topic: config["unique_id"] for topic, config in again.items()}
     assert len(set(ids.values())) == len(ids)
     assert ids["homeassistant/sensor/edgelstm_pump-room/pump_score/config"] == (
-        "edgelstm_pump-room_pump_score"
+        "edgelstm_pump-room.pump_score"
     )
     others = {config["unique_id"] for config in entities("pump", gateway="other").values()}
     assert not others & set(ids.values())
+
+
+def test_names_that_look_alike_together_are_kept_apart() -> None:
+    one, other = entities("hall_pump", gateway="gate"), entities("pump", gateway="gate_hall")
+    for of in (lambda c: [c["unique_id"]], lambda c: c["device"]["identifiers"]):
+        assert not {i for c in one.values() for i in of(c)} & {
+            i for c in other.values() for i in of(c)
+        }
+    assert entities("hall", gateway="gate").keys().isdisjoint(entities(gateway="gate_hall"))
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=4, unique=True))

@@ -191,6 +191,20 @@ def test_acknowledged_alerts_are_not_updated_any_more(outbox: Outbox) -> None:
         outbox.acknowledge("b", "bob")
 
 
+def test_an_acknowledgement_is_what_every_receiver_can_take(outbox: Outbox, path: Path) -> None:
+    outbox.submit([notice("a", 1), notice("b", 1)])
+    settled(outbox)
+    said = outbox.acknowledge("a", " a\x1b[2J\nb", "x\0y \ud800 \u20ac").acknowledged
+    assert said == Acknowledgement(5_000.0, "a[2J b", "xy  \u20ac")
+    settled(outbox)  # half a surrogate pair ended the writer
+    if path.exists():
+        with Archive(path) as archive:
+            archive.acknowledge("b", "ann", "\udcff")
+    for by, note in (("", ""), ("\0", ""), ("a" * 101, ""), ("a", "b" * 1001)):
+        with pytest.raises(ConfigurationError, match="name of up to 100"):
+            outbox.acknowledge("b", by, note)
+
+
 def test_the_disk_may_know_of_an_acknowledgement_first() -> None:
     seen = Acknowledgement(9.0, "ann")
     stored = Standing(1, replace(notice("a", 1), acknowledged=seen))

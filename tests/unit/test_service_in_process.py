@@ -27,10 +27,13 @@ from edgelstm.configuration import (
     SourceSettings,
 )
 from edgelstm.errors import ArtifactError, BackendError, ConfigurationError, SourceError
+from edgelstm.feed import SensorInfo
 from edgelstm.health import Status
 from edgelstm.notice import Notice
 from edgelstm.reading import Reading
-from edgelstm.service import ExtraSink, Service
+from edgelstm.service import ExtraSink, Hooks, Service, handover
+from edgelstm.service.lane import Lane
+from edgelstm.service.service import configured_sink
 from edgelstm.sinks import Sink, SinkContext, SinkOptions
 from edgelstm.sinks.jsonl import JsonlSink
 from edgelstm.systemd import Notifier
@@ -47,6 +50,7 @@ NAMES = ("flow", "level")
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgelstm.service.service._TICK_S", 0.02)
     monkeypatch.setattr("edgelstm.sinks.courier._POLL_S", 0.02)
+    monkeypatch.setattr("edgelstm.outbox.writer._TICK", 0.02)
 
 
 class Device:
@@ -298,6 +302,31 @@ def test_a_source_that_is_not_there_is_waited_for(
         assert service.health().problems == ()
 
 
+def test_a_source_that_fails_and_cannot_even_be_closed_is_opened_again(
+    waves: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose bytes are to be written to a full disk."""
+    monkeypatch.setattr("edgelstm.service.lane._FIRST_DELAY_S", 0.01)
+    opened: list[FakeSource] = []
+
+    class Full(FakeSource):
+        def events(self) -> Iterator[Event]:
+            yield from super().events()
+            raise SourceError("The disk is full.")
+
+        def close(self) -> None:
+            super().close()
+            raise SourceError("The disk is full.")
+
+    def open_source(*_: object, **__: object) -> FakeSource:
+        opened.append(Full(NAMES, [Reading(len(opened) * PERIOD, (20.0, -5.0))]))
+        return opened[-1]
+
+    monkeypatch.setattr("edgelstm.service.service.open_source", open_source)
+    with running(watch(settings())) as service:
+        until(lambda: taken(service) > 1)
+
+
 def test_a_source_that_is_not_there_ends_an_impatient_one(device: Device) -> None:
     device.fails = "There is no board."
     with pytest.raises(SourceError, match="no board"):
@@ -321,6 +350,70 @@ def test_silence_is_told_while_it_lasts(
         monkeypatch.undo()
         device.send(waves[:1], start=110)
         until(lambda: kept[-1].event == "closed")
+
+
+def test_what_passed_while_it_did_not_run_is_no_silence(
+    device: Device,
+    waves: NDArray[np.float64],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or each reboot would open a critical alert before the device is there."""
+    chosen = settings(state_directory=tmp_path)
+    device.send(waves[:100])  # of 1970
+    with running(watch(chosen)) as service:
+        until(lambda: taken(service) == 100)
+    kept, ticks, now = list[Notice](), list[None](), time.monotonic
+    device.fails = "There is no board."
+    hooks = Hooks(tick=lambda: ticks.append(None))
+    with running(watch(chosen, kept, hooks=hooks)) as service:
+        until(lambda: len(ticks) > 2)
+        service.outbox.flush(5)
+        assert service.alerts() == []
+        monkeypatch.setattr("edgelstm.service.lane.time.monotonic", lambda: now() + 700)
+        until(lambda: kept)
+        assert kept[0].alert.reason == "missing"
+        assert kept[0].time == pytest.approx(time.time() + 700, abs=60)
+        monkeypatch.undo()
+
+
+def test_a_source_that_has_ended_is_told_of_while_others_go_on(
+    waves: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = {"first": Device(), "second": Device()}
+    monkeypatch.setattr(
+        "edgelstm.service.service.open_source", lambda url, **_: devices[url].open()
+    )
+    chosen = settings(
+        sources={name: SourceSettings(name) for name in devices},
+        sensors={name: SensorSettings(TINY, source=name) for name in devices},
+    )
+    now = time.monotonic
+    with running(watch(chosen)) as service:
+        for device in devices.values():
+            device.send(waves[:50])
+        devices["first"].end()
+        until(lambda: service.health().sources[0].problem)
+        assert service.health().status is Status.DEGRADED
+        monkeypatch.setattr("edgelstm.service.lane.time.monotonic", lambda: now() + 700)
+        until(lambda: service.health().sensors[0].status is Status.FAILING)
+        assert service.health().sensors[1].status is Status.OK
+        monkeypatch.setattr("edgelstm.service.lane.time.monotonic", now)
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_there_is_as_much_evidence_as_was_asked_for(
+    device: Device, waves: NDArray[np.float64], number: int
+) -> None:
+    kept: list[Notice] = []
+    device.send(waves[:350])
+    sensor = SensorSettings(TINY, evidence=number, detection=STRICT)
+    with running(watch(settings(sensors={"pump": sensor}), kept)) as service:
+        until(lambda: taken(service) == 350 and kept)
+        service.outbox.flush(5)
+        evidence = service.evidence(kept[0].alert_id)
+    assert evidence is not None
+    assert len(evidence.times) == number
 
 
 def test_a_runtime_that_fails_ends_it(
@@ -504,6 +597,150 @@ def test_sensors_come_and_go(device: Device, waves: NDArray[np.float64], toml: P
         until(lambda: taken(service) == 150)
 
 
+def test_what_the_file_became_while_it_was_read_is_read_as_well(
+    device: Device, toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgelstm.configuration import read_settings
+
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slowly(path: Path) -> RunSettings:
+        chosen = read_settings(path)
+        begun.set()
+        assert goes_on.wait(10)
+        return chosen
+
+    with running(watch(read_settings(toml))) as service:
+        monkeypatch.setattr("edgelstm.service.service.read_settings", slowly)
+        service.reload()
+        assert begun.wait(10)
+        configuration(toml.parent, '[sensors.second]\nartifact = "pump.tflite"\n')
+        service.reload()
+        until(lambda: service._reload_again)
+        goes_on.set()
+        until(lambda: service.health().reloads == 2)
+        assert [sensor.name for sensor in service.sensors()] == ["pump", "second"]
+
+
+def test_a_source_that_opens_amid_a_reload_serves_the_new_sensors(
+    device: Device, waves: NDArray[np.float64], toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgelstm.configuration import read_settings
+
+    may_open = threading.Event()
+
+    def open_late(*_: object, **__: object) -> FakeSource:
+        assert may_open.wait(10)
+        return device.open()
+
+    def kept_lanes(lanes: Mapping[str, Lane], *rest: object) -> dict[str, Lane]:
+        kept = handover.kept_lanes(lanes, *rest)  # type: ignore[arg-type]  # as it is called
+        may_open.set()
+        until(lambda: all(lane.source for lane in lanes.values()))
+        return kept
+
+    monkeypatch.setattr("edgelstm.service.service.open_source", open_late)
+    monkeypatch.setattr("edgelstm.service.service.kept_lanes", kept_lanes)
+    with running(watch(read_settings(toml))) as service:
+        reloaded(service, 1)
+        device.send(waves[:50])
+        until(lambda: taken(service) == 50)
+
+
+def test_a_source_that_opens_when_it_was_given_up_is_closed(
+    device: Device, toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would keep the port from the one in its place."""
+    from edgelstm.configuration import read_settings
+
+    may_open, opened = threading.Event(), list[FakeSource]()
+
+    def open_late(url: str, **_: object) -> FakeSource:
+        if url == "other":
+            return device.open()
+        assert may_open.wait(10)
+        opened.append(FakeSource(NAMES, []))
+        return opened[0]
+
+    monkeypatch.setattr("edgelstm.service.service.open_source", open_late)
+    monkeypatch.setattr("edgelstm.service.lane._DRAIN_S", 0.01)
+    with running(watch(read_settings(toml))) as service:
+        toml.write_text(toml.read_text().replace('"fake"', '"other"'))
+        reloaded(service, 1)
+        may_open.set()
+        until(lambda: opened and opened[0]._closed)
+        assert device.opened == 1
+
+
+def test_rates_that_no_device_can_have_are_refused_before_anything_changes(
+    device: Device, waves: NDArray[np.float64], toml: Path, tiny: Artifact
+) -> None:
+    from edgelstm.configuration import read_settings
+
+    fast = replace(tiny, manifest=replace(tiny.manifest, sample_period=1.0))
+    fast.write(toml.parent / "fast.tflite")
+    hall = "".join(
+        f'[sensors.{name}]\nartifact = "{name}.tflite"\nsource = "hall"\nrate = "set"\n'
+        for name in ("fast", "pump2")
+    )
+    shutil.copy(TINY, toml.parent / "pump2.tflite")
+    with running(watch(read_settings(toml))) as service:
+        text = toml.read_text().replace("artifact", 'source = "board"\nartifact')
+        toml.write_text(f'{text}[sources.hall]\nport = "hall"\n{hall}')
+        reloaded(service, 1)
+        assert "rate" in service.health().problem
+        device.send(waves[:50])
+        until(lambda: taken(service) == 50)
+
+
+def test_a_source_that_was_opened_anew_may_count_anew(
+    device: Device, waves: NDArray[np.float64], toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgelstm.configuration import read_settings
+
+    with running(watch(read_settings(toml))) as service:
+        device.send(waves[:100])
+        until(lambda: taken(service) == 100)
+        again = Device()
+        monkeypatch.setattr("edgelstm.service.service.open_source", again.open)
+        toml.write_text(toml.read_text().replace('"fake"', '"fake"\ntimeout = 11'))
+        reloaded(service, 1)
+        for i, row in enumerate(waves[100:150].tolist()):
+            again.put(Reading((100 + i) * PERIOD, tuple(row), i))
+        until(lambda: taken(service) == 150)
+        counters = service.health().sensors[0].counters
+    assert counters.backwards == counters.gaps == counters.restarts == 0
+
+
+def test_the_name_stays_until_the_next_start(
+    device: Device, waves: NDArray[np.float64], toml: Path
+) -> None:
+    from edgelstm.configuration import read_settings
+
+    kept: list[Notice] = []
+    with running(watch(read_settings(toml), kept)) as service:
+        configuration(toml.parent, '[sensors.second]\nartifact = "pump.tflite"\n')
+        toml.write_text(toml.read_text().replace('"here"', '"there"'))
+        reloaded(service, 1)
+        device.send(waves)
+        until(lambda: {notice.sensor for notice in kept} == {"pump", "second"})
+    assert {notice.gateway for notice in kept} == {"here"}
+
+
+def test_more_evidence_is_kept_from_a_reload_on(
+    device: Device, waves: NDArray[np.float64], toml: Path
+) -> None:
+    from edgelstm.configuration import read_settings
+
+    with running(watch(read_settings(toml))) as service:
+        device.send(waves[:310])
+        until(lambda: taken(service) == 310)
+        toml.write_text(toml.read_text().replace("artifact", "evidence = 1000\nartifact"))
+        reloaded(service, 1)
+        ring = service.ring("pump")
+        assert (ring.capacity, len(ring.since(0)[1])) == (1000, 310)
+
+
 # The service manager
 
 
@@ -615,3 +852,12 @@ def test_several_rates_for_one_device_are_refused(
     }
     with pytest.raises(ConfigurationError, match="slow, fast"):
         watch(settings(sensors=sensors)).run()
+
+
+def test_a_sink_knows_of_no_sensor_whose_alerts_it_does_not_take(tmp_path: Path) -> None:
+    infos = tuple(SensorInfo(name, "tiny.tflite", "", (), (), 1.0) for name in ("pump", "fan"))
+    config = JsonlSink.Config(path=tmp_path / "alerts.jsonl")
+    for named, known in ((("fan",), infos[1:]), ((), infos)):
+        settings = SinkSettings("file", SinkOptions("jsonl", sensors=named), config)
+        sink = configured_sink(settings, SinkContext(sensors=lambda: infos))()
+        assert sink.context.sensors() == known

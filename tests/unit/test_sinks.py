@@ -167,6 +167,8 @@ def test_an_acknowledgement_says_who_and_what() -> None:
     assert format_notice(seen) == "1970-01-01 00:21:40  alert 1 acknowledged by ann"
     noted = replace(seen, acknowledged=Acknowledgement(1300.0, "ann", "on my way"))
     assert format_notice(noted).endswith("  alert 1 acknowledged by ann: on my way")
+    odd = replace(NOTICE, summary="ALERT 1  a\x1b[2J\nb\ud800")
+    assert format_notice(odd).endswith("  ALERT 1  a?[2J?b?")
 
 
 def test_lines_have_colours_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:

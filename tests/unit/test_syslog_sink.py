@@ -52,14 +52,23 @@ def test_a_message_is_as_rfc_5424_has_it() -> None:
 
 
 def test_odd_texts_stay_within_the_grammar() -> None:
-    odd = replace(SEEN, sensor="p]u\nmp", gateway="K\xfchl haus", summary="a\nb")
+    odd = replace(SEEN, sensor="p]u\nm\0p", gateway="K\xfchl haus", summary="a\nb")
     match = GRAMMAR.fullmatch(rfc5424(odd, 16, odd.gateway, 42).decode())
     assert match
     assert match["host"] == "K_hl_haus"
     assert r'acknowledged_by="a \"b\" \]\\"' in match["params"]
-    assert r'sensor="p\]u mp"' in match["params"]
-    assert match["text"] == 'p]u mp: acknowledged by a "b" ]\\'
+    assert r'sensor="p\]u m?p"' in match["params"]
+    assert match["text"] == 'p]u m?p: acknowledged by a "b" ]\\'
+    assert b"\0" not in rfc3164(odd, 16, 42, 0.0)  # it would end the message on a stream
     assert GRAMMAR.fullmatch(rfc5424(NOTICE, 3, "", 42).decode())
+
+
+def test_many_channels_leave_a_datagram_whole() -> None:
+    channels = tuple(ChannelShare(f"temperature_of_bearing_{k}", 0.0) for k in range(100))
+    many = replace(NOTICE, alert=replace(NOTICE.alert, channels=channels))
+    match = GRAMMAR.fullmatch(rfc5424(many, 3, "here", 42)[:2048].decode())
+    assert match
+    assert match["text"] == "pump: ALERT 1 opened"
 
 
 def test_the_old_form_is_that_of_the_c_library() -> None:
@@ -237,6 +246,8 @@ def test_tls_is_verified(certificate: Path) -> None:
         sink(address, ca_file=certificate.with_name("crt.pem")).send(NOTICE)
         with pytest.raises(SinkError, match=r"has a certificate that is not trusted \(self-signed"):
             sink(address).send(NOTICE)
+        with pytest.raises(SinkError, match=r"certificates in .*nowhere\.pem cannot be read"):
+            sink(address, ca_file=Path("nowhere.pem")).send(NOTICE)
         assert len(server.messages) == 1
     with pytest.raises(SinkError, match="cannot be reached"):
         sink("tls://127.0.0.1:1", ca_file=certificate).send(NOTICE)

@@ -245,8 +245,12 @@ def test_a_server_may_say_when_to_come_back(server: Server) -> None:
     assert waits[0] == 7
     assert 50 < waits[1] <= 100
     assert waits[2] == 0
-    server.replies = [status(503, Retry_After="soon")]
-    assert "503" in failed(server.url)
+    server.replies = [
+        status(503, Retry_After="soon"),
+        status(503, Retry_After=f"Fri, 31 Dec 1999 23:59:59 -{'9' * 30}"),
+    ]
+    for _ in range(2):
+        assert "503" in failed(server.url)
 
 
 def test_a_redirect_is_not_followed(server: Server) -> None:
@@ -257,7 +261,15 @@ def test_a_redirect_is_not_followed(server: Server) -> None:
             f"http://127.0.0.1:{other.port}, which is not followed; put the right address into url."
         )
         assert "a redirect to another path" in failed(server.url)
+        server.replies = [status(302, Location="http://[x"), status(302, Location="//me:x@y/z")]
+        assert "a redirect to another path" in failed(server.url)
+        assert "a redirect to y, which" in failed(server.url)
         assert other.requests == []
+
+
+def test_what_a_server_says_does_not_drive_the_terminal(server: Server) -> None:
+    server.replies = [status(500, "a\x1b[2Jb\n c")]
+    assert failed(server.url).endswith("answers with status 500: a?[2Jb c.")
 
 
 def test_500_and_then_200_arrives_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,6 +457,8 @@ def test_a_custom_body_is_sent(server: Server) -> None:
         (f"ftp://x/{HIDDEN}", {}, "not of the form"),
         (f"http:///{HIDDEN}", {}, "not of the form"),
         (f"http://x:port/{HIDDEN}", {}, "not of the form"),
+        (f"http://x:{HIDDEN}", {}, "not of the form"),
+        (f"http://[{HIDDEN}]/", {}, "not of the form"),
         (f"http://x/{HIDDEN} x", {}, "must be written as %20"),
         (f"http://x/{HIDDEN}\xe4", {}, "must be written as %20"),
         (f"http://me:{HIDDEN}@x/", {}, "as the header Authorization"),

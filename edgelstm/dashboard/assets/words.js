@@ -36,11 +36,11 @@ export function aboutOf(alert) {
   const named = alert.channels
     .filter((one) => one.share >= 0.05)
     .slice(0, 2)
-    .map((one) => `${one.name} ${Math.round(100 * one.share)}\u00a0%`);
+    .map((one) => `${one.name}\u00a0${Math.round(100 * one.share)}\u00a0%`);
   const level = alert.threshold_at_opening;
   const peak =
     level > 0 ? `peak ${number(alert.peak_score / level)} \u00d7 threshold` : `peak ${number(alert.peak_score)}`;
-  return [peak, ...named].join(" \u00b7 ");
+  return [peak, ...named].join("\u00a0\u00b7 "); // a line may end with the dot, not begin with it
 }
 
 export const isOpen = (alert) => alert.closed === null;

@@ -109,7 +109,7 @@ class Discovery:
     def _of_sensor(self, info: SensorInfo) -> list[Message]:
         topics, name = self._topics, info.name
         device = {
-            "identifiers": [f"{self._node}_{identifier(name)}"],
+            "identifiers": [f"{self._node}.{identifier(name)}"],
             "name": name,
             "manufacturer": _MAKER,
             "model": info.artifact,
@@ -177,7 +177,8 @@ class Discovery:
     ) -> Message:
         config: dict[str, Any] = {
             "name": title,
-            "unique_id": f"{self._node}_{key}",
+            # No name has a dot: else "a" with "b_c" would be "a_b" with "c".
+            "unique_id": f"{self._node}.{key}",
             "state_topic": topic,
             "qos": 1,
             **facts,
@@ -188,7 +189,7 @@ class Discovery:
             config["availability_topic"] = self._topics.availability
             config["payload_available"] = ONLINE.decode()
             config["payload_not_available"] = OFFLINE.decode()
-        payload = json.dumps(config, ensure_ascii=False).encode()
+        payload = json.dumps(config, ensure_ascii=False).encode(errors="replace")
         return Message(
             f"{self._prefix}/{component}/{self._node}/{key}/config", payload, retain=True
         )

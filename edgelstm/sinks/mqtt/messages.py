@@ -208,7 +208,7 @@ def lost_readings(health: Health, sensor: SensorHealth) -> int:
 
 
 def _json(facts: dict[str, Any]) -> bytes:
-    return json.dumps(_finite(facts), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(_finite(facts), ensure_ascii=False, allow_nan=False).encode(errors="replace")
 
 
 def _finite(value: Any) -> Any:
