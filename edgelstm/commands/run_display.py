@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -24,12 +26,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgelstm.source")
 
+_MOST_LINES = 1000
+_FLUSH_S = 2.0
+
 
 class RunDisplay(logging.Handler):
     """Shows what a service does. Results go to standard output, everything else beside it.
 
     It is a logging handler as well, for what the service and its parts log. What cannot be shown,
-    because a disk is full or a terminal is gone, stops nothing; only `write` tells of it.
+    because a disk is full or a terminal is gone, stops nothing; only `write` tells of it. Nor does
+    a terminal that somebody has halted: a thread of its own waits for it.
     """
 
     def __init__(self) -> None:
@@ -40,17 +46,18 @@ class RunDisplay(logging.Handler):
         """Whether somebody asked to stop."""
         self._told_stopped = False
         self._line = LiveLine()
-        self._writing = threading.RLock()
+        self._printer = _Printer()
+        self._limiting = threading.RLock()
         self._limits: dict[str, RateLimit] = {}
         self._told_backwards: set[str] = set()
 
     def write(self, line: str) -> None:
-        """Shows a line on an alert; from any thread.
+        """Shows a line on an alert, and waits until it is shown; from any thread.
 
         Raises:
             OSError: it cannot be shown.
         """
-        self._write(line, err=False)
+        self._printer.do(lambda: self._write(line, err=False))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Shows a record: a warning as such."""
@@ -59,15 +66,14 @@ class RunDisplay(logging.Handler):
             text = f"Error: {text}"
         elif record.levelno >= logging.WARNING:
             text = f"Warning: {text}"
-        with suppress(OSError):
-            self._write(text, err=True)
+        self._printer.post(lambda: self._write(text, err=True))
 
     def event(self, source: str, event: Event) -> None:
         """Shows what happened to a source, but no flood of it."""
         if not (text := format_event(event)):
             return
         several = self.service is not None and len(self.service.lanes) > 1
-        with self._writing:
+        with self._limiting:
             if source not in self._limits:
                 self._limits[source] = RateLimit(lambda line: log.info("%s", line))
             self._limits[source].take(f"{source}: {text}" if several else text, time.monotonic())
@@ -84,8 +90,7 @@ class RunDisplay(logging.Handler):
                 f"{sensor.pipeline.session.backend}): {format_budget(sensor.pipeline.budget)}. "
                 "Times are UTC."
             )
-            with suppress(OSError):
-                self.write(line)
+            self._printer.post(lambda line=line: self._write(line, err=False))  # type: ignore[misc]  # mypy cannot type a default of a lambda
 
     def tick(self) -> None:
         """Shows a sign of life: the last reading, how many there were, where the score is."""
@@ -94,18 +99,20 @@ class RunDisplay(logging.Handler):
         for lane in list(self.service.lanes.values()):
             self._warn_backwards(lane)
         if self._line.live:
-            with self._writing, suppress(OSError):
-                self._line.show(_status(self.service))
+            status = _status(self.service)
+            self._printer.post(lambda: self._line.show(status))
 
     def ended(self) -> None:
         """Shows what came of it."""
         assert self.service is not None  # noqa: S101 - nothing ends that was not made
-        with self._writing, suppress(OSError):
-            for limit in self._limits.values():
-                limit.close()
-            lanes = list(self.service.lanes.values())
-            for lane in lanes:
-                self._warn_backwards(lane)
+        for limit in self._limits.values():
+            limit.close()
+        lanes = list(self.service.lanes.values())
+        for lane in lanes:
+            self._warn_backwards(lane)
+        if not self._printer.flush(_FLUSH_S):
+            return
+        with suppress(OSError):
             self._line.clear()
             number = sum(len(lane.sensors) for lane in lanes)
             for lane in lanes:
@@ -118,13 +125,12 @@ class RunDisplay(logging.Handler):
         """Says that it was told to stop, once."""
         if not self._told_stopped:
             self._told_stopped = True
-            with suppress(OSError):
-                self._write("Stopped.", err=True)
+            self._printer.post(lambda: self._write("Stopped.", err=True))
+            self._printer.flush(_FLUSH_S)
 
     def _write(self, line: str, *, err: bool) -> None:
-        with self._writing:
-            self._line.clear()
-            click.echo(line, err=err)
+        self._line.clear()
+        click.echo(line, err=err)
 
     def _warn_backwards(self, lane: Lane) -> None:
         for sensor in lane.sensors:
@@ -136,6 +142,53 @@ class RunDisplay(logging.Handler):
                 "then the model starts afresh.",
                 format_time(sensor.timestamp or 0.0),
             )
+
+
+class _Printer:
+    """A thread that alone waits for the terminal."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_LINES)
+        threading.Thread(target=self._run, name="edgelstm display", daemon=True).start()
+
+    def post(self, show: Callable[[], None]) -> None:
+        """Shows something soon; left out when too much waits. Never blocks."""
+        with suppress(queue.Full):
+            self._queue.put_nowait(show)
+
+    def do(self, show: Callable[[], None]) -> None:
+        """Shows something, after all that waits, and comes back when that is done.
+
+        Raises:
+            OSError: it cannot be shown.
+        """
+        done = threading.Event()
+        errors: list[OSError] = []
+
+        def act() -> None:
+            try:
+                show()
+            except OSError as error:
+                errors.append(error)
+            finally:
+                done.set()
+
+        self._queue.put(act)
+        done.wait()
+        if errors:
+            raise errors[0]
+
+    def flush(self, timeout: float) -> bool:
+        """Waits until all is shown; whether that was within so many seconds."""
+        done = threading.Event()
+        self.post(done.set)
+        return done.wait(timeout)
+
+    def _run(self) -> None:
+        while True:
+            show = self._queue.get()
+            with suppress(OSError):
+                show()
 
 
 def _status(service: Service) -> str:

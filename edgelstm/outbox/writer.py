@@ -116,12 +116,25 @@ class Writer(threading.Thread):
         """See `Thread.run`."""
         if not self._reason:
             self._look_after()
-        while not self._round():
+        while not self._survive():
             pass
+
+    def _survive(self) -> bool:
+        """One round; whether it was the last. No error ends the thread: alerts hang on it."""
+        try:
+            return self._round()
+        except Exception as error:
+            _log.exception("The outbox failed.")
+            with self._lock:
+                self._busy = False
+                self.problem = f"The outbox failed ({error!r}); alerts are in memory only."
+                self._retry_at = self._monotonic() + self._delay
+                self._show()
+            return self._stopping
 
     def need(self) -> None:
         """Says that there is something to write. The caller holds the lock."""
-        if self._waiting_since is None:
+        if self._waiting_since is None and self.memory.unsaved:
             self._waiting_since = self._monotonic()
         self.work.notify()
 
@@ -199,7 +212,9 @@ class Writer(threading.Thread):
                     self.memory.show_saved([entry for entry, _ in chunk.entries])
                     self.news.notify_all()
                 self.keeper.wrote(alerts)
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # of the disk; or a bug, which must not lose what is unsaved
+            if not isinstance(error, (sqlite3.Error, OSError)):
+                _log.exception("The outbox failed.")
             self._failed(batch, error)
         else:
             self._saved(batch)

@@ -230,7 +230,7 @@ class Lane:
                     break
                 except BackendError:
                     raise  # no other source would mend that
-                except EdgelstmError as error:
+                except (EdgelstmError, OSError) as error:
                     if not self._patient:
                         raise
                     self._fail(str(error))

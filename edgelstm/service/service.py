@@ -298,6 +298,8 @@ class Service:
         source = self.settings.sources[name]
         period = one_rate([sensor for group in groups for sensor in group.sensors])
 
+        captures = [source.raw]  # once: to open a source again must not replace what was captured
+
         def opened() -> Source:
             return open_source(
                 source.url(),
@@ -305,7 +307,7 @@ class Service:
                 format=source.format,
                 sample_period=period,
                 reconnect=self._reconnect,
-                capture=source.raw,
+                capture=captures.pop() if captures else None,
                 connect_timeout=source.timeout,
             )
 

@@ -47,7 +47,9 @@ class SourceCounters:
     def __add__(self, other: SourceCounters) -> SourceCounters:
         """The sum of both: of a source, and of the one that took its place."""
         names = [field.name for field in fields(self)]
-        return SourceCounters(**{name: getattr(self, name) + getattr(other, name) for name in names})
+        return SourceCounters(
+            **{name: getattr(self, name) + getattr(other, name) for name in names}
+        )
 
 
 class Receiver(ABC):

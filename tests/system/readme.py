@@ -78,7 +78,9 @@ def masked(output: str) -> list[str]:
     """The lines with every figure masked, in any order: what does not depend on the machine."""
 
     def mask(line: str) -> str:
-        line = re.sub(r"^[0-9a-hjkmnp-tv-z]{6}  ", "id  ", line)  # of an alert: half of it is chance
+        line = re.sub(
+            r"^[0-9a-hjkmnp-tv-z]{6}  ", "id  ", line
+        )  # of an alert: half of it is chance
         line = re.sub(r"\d[\d,.:]*", "#", line)
         line = re.sub(r"  +", "  ", line)  # a column is as wide as its widest figure
         return re.sub(r"# (d|h|min)( # (h|min))?", "# time", line)  # "4 h 55 min", or just "5 h"

@@ -78,7 +78,9 @@ def test_a_fault_is_announced_once_and_nothing_is_lost(csv: Path) -> None:
     second = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(60 * FAULT))
     latest = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(60 * (FAULT + 10)))
     assert second <= opened <= latest
-    assert re.search(r"ALERT 1 opened   score [\d.]+ > [\d.]+, critical  flow \d\d %", result.stdout)
+    assert re.search(
+        r"ALERT 1 opened   score [\d.]+ > [\d.]+, critical  flow \d\d %", result.stdout
+    )
     assert "alert 1 closed" in result.stdout
     assert re.search(
         r"1 alert in 2 d 1 h of scored readings \(0.48 a day\), .*; the budget is one false alarm "
@@ -86,7 +88,10 @@ def test_a_fault_is_announced_once_and_nothing_is_lost(csv: Path) -> None:
         result.stdout,
     )
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [event["event"] for event in events if event["event"] != "updated"] == ["opened", "closed"]
+    assert [event["event"] for event in events if event["event"] != "updated"] == [
+        "opened",
+        "closed",
+    ]
     assert events[0]["time"][:19].replace("T", " ") == opened
     assert {event["kind"] for event in events} == {"anomaly"}
     assert events[0]["channels"][0]["name"] == "flow"

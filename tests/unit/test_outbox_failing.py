@@ -259,3 +259,32 @@ def test_what_every_sink_has_leaves_memory_first(monkeypatch: pytest.MonkeyPatch
         f"p{k}" for k in range(10, 14)
     ]
     assert held.dropped == 0
+
+
+def test_a_bug_does_not_end_the_writing(
+    outbox: Outbox, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise UnicodeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgelstm.outbox.writer.write_notices", fail)
+        outbox.submit([notice(1, 1)])
+        until(lambda: outbox.count("log") > 0 and outbox.health().problem != "")
+        assert next(each.id for _, each in outbox.pending("log")) == notice(1, 1).id
+    assert "a bug" in caplog.text
+    clock.now += 60
+    assert outbox.flush(10)
+    assert outbox.health().problem == ""
+    assert outbox.alert(notice(1, 1).alert_id)
+
+
+def test_nothing_to_write_is_no_disk_that_hangs(outbox: Outbox, clock: Clock) -> None:
+    outbox.register(["log"])  # again, as a reload does
+    assert outbox.flush(10)
+    outbox.register(["log"])
+    outbox.submit()
+    clock.now += 100
+    outbox.wait(0, 0.05)
+    assert outbox.health().problem == ""
+    assert outbox.alerts() == []

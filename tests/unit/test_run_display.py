@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 
 import click
 import pytest
@@ -32,3 +33,26 @@ def test_a_log_that_cannot_be_written_stops_nobody_who_logs(display: RunDisplay)
 def test_an_alert_that_cannot_be_shown_is_not_taken_for_shown(display: RunDisplay) -> None:
     with pytest.raises(OSError, match="No space"):
         display.write("ALERT 1 opened")
+
+
+def test_a_halted_terminal_holds_up_nobody_but_who_shows_alerts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goes_on, shown = threading.Event(), []
+
+    def echo(line: str, **_: object) -> None:
+        assert goes_on.wait(10)
+        shown.append(line)
+
+    monkeypatch.setattr(click, "echo", echo)
+    display = RunDisplay()
+    logger = logging.Logger("edgelstm.test")
+    logger.addHandler(display)
+    courier = threading.Thread(target=display.write, args=("ALERT 1 opened",))
+    courier.start()
+    for number in range(3000):  # comes back each time, though nothing is shown
+        logger.info("line %d", number)
+    assert courier.is_alive()
+    goes_on.set()
+    courier.join(10)
+    assert "ALERT 1 opened" in shown
