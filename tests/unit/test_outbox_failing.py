@@ -269,14 +269,14 @@ def test_a_bug_does_not_end_the_writing(
 
     with monkeypatch.context() as patch:
         patch.setattr("edgelstm.outbox.writer.write_notices", fail)
-        outbox.submit([notice(1, 1)])
+        outbox.submit([notice("a", 1)])
         until(lambda: outbox.count("log") > 0 and outbox.health().problem != "")
-        assert next(each.id for _, each in outbox.pending("log")) == notice(1, 1).id
+        assert next(each.id for _, each in outbox.pending("log")) == notice("a", 1).id
     assert "a bug" in caplog.text
     clock.now += 60
     assert outbox.flush(10)
     assert outbox.health().problem == ""
-    assert outbox.alert(notice(1, 1).alert_id)
+    assert outbox.alert(notice("a", 1).alert_id)
 
 
 def test_nothing_to_write_is_no_disk_that_hangs(outbox: Outbox, clock: Clock) -> None:
