@@ -95,11 +95,17 @@ class _Guarded(RequestHandler):
 
     def is_known(self) -> bool:
         """Whether whoever asks has a cookie or sends the token."""
-        keeper = self.site.keeper
-        if keeper.accepts(self.get_cookie(COOKIE)):
-            return True
+        return self.site.keeper.accepts(self.get_cookie(COOKIE)) or self.sends_token()
+
+    def sends_token(self) -> bool:
+        """Whether whoever asks is a program with the token."""
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self.knows(token.strip())
+
+    def check_xsrf_cookie(self) -> None:
+        """Only of browsers: another site's page cannot make one send this header."""
+        if not (self.site.public and self.sends_token()):
+            super().check_xsrf_cookie()
 
     def knows(self, token: str) -> bool:
         """Whether the token is right.

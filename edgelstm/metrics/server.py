@@ -12,8 +12,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
-from edgelstm.configuration.settings import MetricsSettings
+from edgelstm.configuration.settings import MetricsSettings, is_loopback
 from edgelstm.errors import ConfigurationError, MissingDependencyError
 from edgelstm.health import Health, Status
 
@@ -157,6 +158,7 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
 
     def __init__(self, host: str, port: int, answers: dict[str, Callable[[str], Body]]) -> None:
         self.answers = answers
+        self.is_local = is_loopback(host)
         self._open: dict[socket.socket, float] = {}  # and when they came, the oldest first
         self._lock = threading.Lock()
         found = socket.getaddrinfo(
@@ -209,6 +211,13 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
         _LOG.debug("The connection of %s broke.", client_address, exc_info=True)
 
 
+def _is_this_computer(host: str) -> bool:
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:  # of brackets
+        return False
+
+
 def _hang_up(request: socket.socket) -> None:
     try:
         request.shutdown(socket.SHUT_RDWR)
@@ -226,6 +235,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answers with what was asked for."""
+        # Another site's page can have its own name resolve to this computer (DNS rebinding), but
+        # cannot send another name than its own.
+        if self.server.is_local and not _is_this_computer(self.headers.get("Host", "localhost")):
+            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"Unknown host.\n")
+            return
         answer = self.server.answers.get(self.path.partition("?")[0])
         if answer is None:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"There are /metrics and /healthz.\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from edgelstm.errors import ConfigurationError
 from edgelstm.service.building import Crew
@@ -41,13 +42,29 @@ def kept_lanes(
     return kept
 
 
-def hand_over(lane: Lane, groups: Sequence[Group], old: Crew) -> tuple[Group, ...]:
-    """Puts a lane's groups into the place of those it has, between two readings.
+def hand_over(lanes: Mapping[str, Lane], crew: Crew, old: Crew) -> list[Group]:
+    """Puts the groups of a crew into the place of those of lanes, between two readings.
+
+    Args:
+        lanes: by name; those that may go on.
+        crew: that takes over.
+        old: that it takes over from.
 
     Returns:
-        Those that it had; whoever calls closes them.
+        The groups that the lanes had; whoever calls closes them.
     """
-    return lane.swap(groups, lambda: adopt(groups, old))
+    before: list[Group] = []
+    with ExitStack() as stack:
+        # All at once: a sensor may have moved from one to another.
+        for lane in lanes.values():
+            stack.enter_context(lane.lock)
+        for lane in lanes.values():
+            for group in lane.groups:
+                group.flush()
+        for name, lane in lanes.items():
+            adopt(crew.groups[name], old)
+            before += lane.swap(crew.groups[name])
+    return before
 
 
 def adopt(groups: Sequence[Group], old: Crew) -> None:

@@ -140,24 +140,19 @@ class Lane:
         if source is not None:
             _connect(groups, source)
 
-    def swap(self, groups: Sequence[Group], carry_over: Callable[[], None]) -> tuple[Group, ...]:
-        """Puts other groups in the place of those that there are, between two readings.
+    def swap(self, groups: Sequence[Group]) -> tuple[Group, ...]:
+        """Puts other groups in the place of those that there are. The caller holds the lock.
 
         Args:
             groups: that were tried with `fits`.
-            carry_over: takes what is remembered from the old to the new.
 
         Returns:
             Those that there were; whoever calls closes them.
         """
-        with self.lock:
-            for group in self.groups:
-                group.flush()
-            if self.source is not self._fitted:  # it was opened since
-                with suppress(ConfigurationError):  # which the next reading then tells of
-                    self.fits(groups)
-            carry_over()
-            before, self.groups = self.groups, tuple(groups)
+        if self.source is not self._fitted:  # it was opened since
+            with suppress(ConfigurationError):  # which the next reading then tells of
+                self.fits(groups)
+        before, self.groups = self.groups, tuple(groups)
         return before
 
     def tick(self) -> None:

@@ -401,8 +401,7 @@ class Service:
         for lane in gone:
             lane.close()  # before another takes its port
             retired += lane.groups
-        for name, lane in kept.items():
-            retired += hand_over(lane, crew.groups[name], old)
+        retired += hand_over(kept, crew, old)
         # What needs a new start keeps what it was started with.
         later = {name: getattr(before, name) for name in changes.rest if name != "save_every"}
         self.settings = replace(settings, **later)

@@ -138,6 +138,14 @@ def test_other_requests() -> None:
         assert get(metrics.url + "/healthz")[0] == 200
 
 
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:9465", "[::1", "127.0.0.1.evil"])
+def test_a_page_of_another_site_gets_no_figures(name: str) -> None:
+    with serving() as metrics:
+        for path in ("/metrics", "/healthz"):
+            assert get(f"{metrics.url}{path}", Host=name)[0] == 403
+        assert get(f"{metrics.url}/healthz", Host="localhost:1")[0] == 200
+
+
 def test_a_health_that_cannot_be_told(caplog: pytest.LogCaptureFixture) -> None:
     asked = 0
 

@@ -264,6 +264,14 @@ def test_acknowledging(local: Visitor) -> None:
         dashboard.close()
 
 
+def test_a_program_with_the_token_acknowledges(public: Visitor, local: Visitor) -> None:
+    body = json.dumps({"by": "Ada"})
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    assert acknowledge(public, "x", body, **token).status == 409  # there is no such alert
+    assert acknowledge(public, "x", body).status in (401, 403)
+    assert acknowledge(local, "x", body, **token).status == 403  # here a token says nothing
+
+
 def test_others_need_the_token(public: Visitor) -> None:
     page = public.ask("/", Host="tablet-sees-this")
     assert page.status == 401

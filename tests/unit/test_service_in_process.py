@@ -741,6 +741,39 @@ def test_more_evidence_is_kept_from_a_reload_on(
         assert (ring.capacity, len(ring.since(0)[1])) == (1000, 310)
 
 
+def test_a_sensor_moves_to_another_source_with_what_it_remembers(
+    waves: NDArray[np.float64], toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgelstm.configuration import read_settings
+
+    boards = {"one": Device(), "two": Device()}
+    monkeypatch.setattr("edgelstm.service.service.open_source", lambda url, **_: boards[url].open())
+
+    def write(pump: str, fan: str) -> None:
+        toml.write_text(
+            'name = "here"\nstate_directory = "state"\n'
+            + "".join(f'[sources.{name}]\nport = "{name}"\n' for name in boards)
+            + f'[sensors.pump]\nartifact = "pump.tflite"\nsource = "{pump}"\n'
+            + f'[sensors.fan]\nartifact = "pump.tflite"\nsource = "{fan}"\n'
+        )
+
+    write("one", "two")
+    with running(watch(read_settings(toml))) as service:
+        boards["one"].send(waves[:100])
+        boards["two"].send(waves[:50])
+        until(lambda: (taken(service, "pump"), taken(service, "fan")) == (100, 50))
+        write("two", "one")
+        reloaded(service, 1)
+        assert service.health().problem == ""
+        boards["two"].send(waves[100:150], start=100)
+        boards["one"].send(waves[50:90], start=50)
+        until(lambda: (taken(service, "pump"), taken(service, "fan")) == (150, 90))
+        sensors = {sensor.name: sensor for sensor in service.health().sensors}
+        assert (sensors["pump"].source, sensors["fan"].source) == ("two", "one")
+        assert sensors["pump"].counters.restarts == sensors["fan"].counters.restarts == 0
+        assert boards["one"].opened == boards["two"].opened == 1
+
+
 # The service manager
 
 
