@@ -20,8 +20,8 @@ test: lint types $(OLD_VENV)/.ready
 	@./tools/debian-packages tests/debian-packages.txt
 	@$(MAKE) --no-print-directory $(AARCH64)/.ready || \
 		echo "The tests on an emulated Raspberry Pi will be skipped; see above."
-	@# Three at a time (many wait), file by file: tests of a file share what they make. In order: by itself xdist
-	@# begins with the files of most tests, and the longest, which has three, would run alone at last.
+	@# Three at a time, because many wait; file by file: tests of a file share what they make. In
+	@# order: by itself xdist begins with the files of most tests, and the longest would come last.
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: lint types unit
