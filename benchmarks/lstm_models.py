@@ -34,12 +34,16 @@ def default_cache() -> Path:
 def lstm_artifact(units: int, cache: Path) -> Path:
     """The artifact with layers of so many units, made if the cache does not have it."""
     path = cache / f"lstm-{LAYERS}x{units}-schema{SCHEMA_VERSION}.tflite"
+    return made_once(path, [sys.executable, __file__, str(units), str(path)])
+
+
+def made_once(path: Path, command: list[str]) -> Path:
+    """An artifact, made by a command if it is not there, or is of another schema."""
     try:
         Artifact.read(path)
     except ArtifactError:
         print(f"making {path} ...", file=sys.stderr)
-        cache.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, __file__, str(units), str(path)]
+        path.parent.mkdir(parents=True, exist_ok=True)
         made = subprocess.run(command, capture_output=True, text=True)  # TensorFlow talks a lot
         if made.returncode:
             sys.exit(f"{path} cannot be made:\n{made.stderr}")

@@ -24,7 +24,6 @@ import importlib.util
 import itertools
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +37,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy, too, gets one threa
 
 import numpy as np
 from bars import Bar, print_bars
-from lstm_models import default_cache
+from lstm_models import default_cache, made_once
 from numpy.typing import NDArray
 from peers import numpy_candidate
 
@@ -48,7 +47,6 @@ from edgelstm.benchmark.lstm_stack import LstmStack
 from edgelstm.benchmark.machine import cores, cpu_name
 from edgelstm.benchmark.runtime import PACKAGES, version_of
 from edgelstm.benchmark.timing import Timing
-from edgelstm.errors import ArtifactError
 from edgelstm.fleet import Fleet
 from edgelstm.manifest import SCHEMA_VERSION
 from edgelstm.notice import AlertBook
@@ -359,16 +357,7 @@ def river_update() -> Callable[[dict[str, float]], object]:
 def cached(cache: Path) -> Path:
     """The artifact, made by a process of its own if the cache does not have it."""
     path = cache / f"pipeline-{LAYERS}x{UNITS}-{CHANNELS}-schema{SCHEMA_VERSION}.tflite"
-    try:
-        Artifact.read(path)
-    except ArtifactError:
-        print(f"making {path} ...", file=sys.stderr)
-        cache.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, __file__, "--make", str(path)]
-        made = subprocess.run(command, capture_output=True, text=True)  # TensorFlow talks a lot
-        if made.returncode:
-            sys.exit(f"{path} cannot be made:\n{made.stderr}")
-    return path
+    return made_once(path, [sys.executable, __file__, "--make", str(path)])
 
 
 def make(path: Path) -> None:

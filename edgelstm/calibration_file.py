@@ -16,7 +16,9 @@ import edgelstm
 from edgelstm.artifact import Artifact
 from edgelstm.errors import ArtifactError, ConfigurationError
 from edgelstm.files import atomic_path, check_output
+from edgelstm.loading import load
 from edgelstm.manifest import Detection
+from edgelstm.session import Session
 from edgelstm.strict import build
 
 VERSION = 1
@@ -127,6 +129,43 @@ def with_calibration(artifact: Artifact, path: str | Path) -> Artifact:
     if not named and not file.exists():
         return artifact
     return apply(CalibrationFile.read(file), artifact, file)
+
+
+def load_calibrated(
+    path: Path, backend: str = "auto", delegate: str | None = None, *, calibration: bool = True
+) -> tuple[Session, Path | None]:
+    """Loads an artifact with the calibration that lies beside it.
+
+    It has to compute here what it computed when it was made.
+
+    Args:
+        path: of the artifact.
+        backend: the TFLite runtime.
+        delegate: what else is to compute, if anything.
+        calibration: whether one that lies beside it is taken.
+
+    Returns:
+        The session, and the file of the calibration; None where none was taken.
+
+    Raises:
+        ArtifactError: it is no artifact, is damaged, or its golden vectors do not hold here; or
+            the calibration beside it is damaged or another model's.
+        MissingDependencyError: no backend is installed.
+        BackendError: the backend cannot run the model.
+        ConfigurationError: a setting makes no sense.
+    """
+    session = load(path, backend, delegate, verify=True)
+    if not calibration:
+        return session, None
+    try:
+        calibrated = with_calibration(session.artifact, path)
+    except BaseException:
+        session.close()
+        raise
+    if calibrated is session.artifact:
+        return session, None
+    session.artifact = calibrated
+    return session, calibration_path(path)
 
 
 def apply(calibration: CalibrationFile, artifact: Artifact, path: Path) -> Artifact:

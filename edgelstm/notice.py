@@ -92,6 +92,14 @@ class Notice:
     threshold: float | None = None
     acknowledged: Acknowledgement | None = None
 
+    @property
+    def text(self) -> str:
+        """What happened, in one line: the summary, or who has seen the alert and what they say."""
+        seen = self.acknowledged
+        if self.event != ACKNOWLEDGED or seen is None:
+            return self.summary
+        return f"acknowledged by {seen.by}" + (f": {seen.note}" if seen.note else "")
+
     def to_dict(self) -> dict[str, Any]:
         """The notice as plain data for JSON; times are ISO 8601, UTC. `docs/alerts.md` has it."""
         alert, seen = self.alert, self.acknowledged

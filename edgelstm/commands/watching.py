@@ -8,10 +8,9 @@ from pathlib import Path
 
 import click
 
-from edgelstm.calibration_file import calibration_path, with_calibration
+from edgelstm.calibration_file import load_calibrated
 from edgelstm.commands.console import format_budget, quiet_runtime
 from edgelstm.latency import LatencyHistogram
-from edgelstm.loading import load
 from edgelstm.pipeline import Achieved, Pipeline, Verdict
 from edgelstm.reading import Reading
 from edgelstm.session import Session
@@ -42,16 +41,9 @@ def open_verified(
         BackendError: the backend cannot run the model.
     """
     with quiet_runtime():
-        session = load(artifact, backend, delegate, verify=True)
-    if calibration:
-        try:
-            calibrated = with_calibration(session.artifact, artifact)
-        except BaseException:
-            session.close()
-            raise
-        if calibrated is not session.artifact:
-            session.artifact = calibrated
-            click.echo(f"Using the calibration in {calibration_path(artifact)}.", err=True)
+        session, taken = load_calibrated(artifact, backend, delegate, calibration=calibration)
+    if taken is not None:
+        click.echo(f"Using the calibration in {taken}.", err=True)
     return session
 
 

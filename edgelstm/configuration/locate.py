@@ -48,7 +48,6 @@ def locate(text: str) -> dict[Key, int]:
             for depth in range(1, len(key) + 1):
                 lines.setdefault(key[:depth], number)
     return lines | headers
-    return lines
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:

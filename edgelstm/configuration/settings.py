@@ -10,7 +10,6 @@ The metadata of a field has
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from urllib.parse import quote
 
 from edgelstm.alert import AlertPolicy
 from edgelstm.backends import BACKENDS
+from edgelstm.configuration.hosts import is_loopback
 from edgelstm.detectors import THRESHOLDS
 from edgelstm.errors import ConfigurationError
 from edgelstm.secret import Secret
@@ -338,11 +338,3 @@ class RunSettings(_Checked):
     dashboard: DashboardSettings | None = None
     metrics: MetricsSettings | None = None
     path: Path | None = None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer can reach a server on that host; names but localhost are not."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,13 +16,6 @@ COOKIE_DAYS = 90
 _GUESSES = 5
 _GUESSES_S = 60.0
 _MOST_ADDRESSES = 4096
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::\d{1,5})?")
-
-
-def host_name(header: str) -> str | None:
-    """The name in a `Host` header, in lower case and without port; None if it is none."""
-    match = _HOST.fullmatch(header)
-    return match[1].lower() if match else None
 
 
 def same_origin(origin: str, host: str) -> bool:

@@ -14,8 +14,8 @@ from tornado.iostream import IOStream
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from edgelstm.configuration.settings import is_loopback
-from edgelstm.dashboard.access import COOKIE_DAYS, Keeper, host_name, same_origin
+from edgelstm.configuration.hosts import host_name, is_loopback
+from edgelstm.dashboard.access import COOKIE_DAYS, Keeper, same_origin
 from edgelstm.dashboard.hub import Hub
 from edgelstm.dashboard.view import to_json
 from edgelstm.errors import ConfigurationError

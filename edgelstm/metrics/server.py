@@ -12,9 +12,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
-from urllib.parse import urlsplit
 
-from edgelstm.configuration.settings import MetricsSettings, is_loopback
+from edgelstm.configuration.hosts import host_name, is_loopback
+from edgelstm.configuration.settings import MetricsSettings
 from edgelstm.errors import ConfigurationError, MissingDependencyError
 from edgelstm.health import Health, Status
 
@@ -211,13 +211,6 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
         _LOG.debug("The connection of %s broke.", client_address, exc_info=True)
 
 
-def _is_this_computer(host: str) -> bool:
-    try:
-        return is_loopback(urlsplit(f"//{host}").hostname or "")
-    except ValueError:  # of brackets
-        return False
-
-
 def _hang_up(request: socket.socket) -> None:
     try:
         request.shutdown(socket.SHUT_RDWR)
@@ -237,7 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Answers with what was asked for."""
         # Another site's page can have its own name resolve to this computer (DNS rebinding), but
         # cannot send another name than its own.
-        if self.server.is_local and not _is_this_computer(self.headers.get("Host", "localhost")):
+        name = host_name(self.headers.get("Host", "localhost"))
+        if self.server.is_local and (name is None or not is_loopback(name)):
             self._send(HTTPStatus.FORBIDDEN, "text/plain", b"Unknown host.\n")
             return
         answer = self.server.answers.get(self.path.partition("?")[0])

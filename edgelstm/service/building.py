@@ -6,16 +6,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgelstm.calibration_file import calibration_path, with_calibration
+from edgelstm.calibration_file import load_calibrated
 from edgelstm.configuration import RunSettings, SensorSettings
 from edgelstm.errors import StateError
 from edgelstm.fleet import Fleet
-from edgelstm.loading import load
 from edgelstm.outbox import Outbox
 from edgelstm.pipeline import Pipeline, Stepped
 from edgelstm.pipeline_state import PipelineState
 from edgelstm.service.groups import Single, Together
-from edgelstm.service.lane import Group, one_rate
+from edgelstm.service.lane import Group, one_rate, sensors_of
 from edgelstm.service.sensor import WatchedSensor
 from edgelstm.session import Session
 
@@ -62,7 +61,7 @@ def build_crew(settings: RunSettings, outbox: Outbox) -> Crew:
             groups.setdefault(source, []).append(group)
             sensors |= {sensor.name: sensor for sensor in group.sensors}
         for of_source in groups.values():
-            one_rate([sensor for group in of_source for sensor in group.sensors])
+            one_rate(sensors_of(of_source))
     except BaseException:
         Crew(sensors, groups).close()
         raise
@@ -154,15 +153,9 @@ def open_session(settings: SensorSettings) -> Session:
         BackendError: no runtime can run it.
         ConfigurationError: a setting makes no sense.
     """
-    path = settings.artifact
-    session = load(path, settings.backend, settings.delegate, verify=True)
-    if settings.calibration:
-        try:
-            calibrated = with_calibration(session.artifact, path)
-        except BaseException:
-            session.close()
-            raise
-        if calibrated is not session.artifact:
-            session.artifact = calibrated
-            log.info("Using the calibration in %s.", calibration_path(path))
+    session, taken = load_calibrated(
+        settings.artifact, settings.backend, settings.delegate, calibration=settings.calibration
+    )
+    if taken is not None:
+        log.info("Using the calibration in %s.", taken)
     return session

@@ -8,8 +8,7 @@ from contextlib import ExitStack
 
 from edgelstm.errors import ConfigurationError
 from edgelstm.service.building import Crew
-from edgelstm.service.lane import Group, Lane, one_rate
-from edgelstm.service.sensor import WatchedSensor
+from edgelstm.service.lane import Group, Lane, one_rate, sensors_of
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ def kept_lanes(
         groups = crew.groups.get(name)
         if groups is None or name in changed_sources or not lane.alive:
             continue
-        if one_rate(lane.sensors) != one_rate(_sensors(groups)):
+        if one_rate(lane.sensors) != one_rate(sensors_of(groups)):
             continue
         try:
             lane.fits(groups)
@@ -69,7 +68,7 @@ def hand_over(lanes: Mapping[str, Lane], crew: Crew, old: Crew) -> list[Group]:
 
 def adopt(groups: Sequence[Group], old: Crew) -> None:
     """Lets sensors go on where those of the same names are."""
-    for sensor in _sensors(groups):
+    for sensor in sensors_of(groups):
         before = old.sensors.get(sensor.name)
         if before is not None and not sensor.adopt(before):
             log.warning(
@@ -77,7 +76,3 @@ def adopt(groups: Sequence[Group], old: Crew) -> None:
                 sensor.name,
                 extra=sensor.log_fields,
             )
-
-
-def _sensors(groups: Sequence[Group]) -> list[WatchedSensor]:
-    return [sensor for group in groups for sensor in group.sensors]

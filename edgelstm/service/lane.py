@@ -90,9 +90,9 @@ class Lane:
         self._seen = -1
 
     @property
-    def sensors(self) -> tuple[WatchedSensor, ...]:
+    def sensors(self) -> list[WatchedSensor]:
         """All that are watched on it."""
-        return tuple(sensor for group in self.groups for sensor in group.sensors)
+        return sensors_of(self.groups)
 
     @property
     def alive(self) -> bool:
@@ -313,6 +313,11 @@ def _connect(groups: Sequence[Group], source: Source) -> None:
     names = [channel.name for channel in source.channels]
     for group in groups:
         group.connect(names, source.sample_period)
+
+
+def sensors_of(groups: Sequence[Group]) -> list[WatchedSensor]:
+    """All sensors of groups, in order."""
+    return [sensor for group in groups for sensor in group.sensors]
 
 
 def one_rate(sensors: Sequence[WatchedSensor]) -> float | None:

@@ -24,7 +24,7 @@ from edgelstm.outbox import FILE, Outbox
 from edgelstm.service.building import Crew, build_crew, restore
 from edgelstm.service.handover import adopt, hand_over, kept_lanes
 from edgelstm.service.hooks import ExtraSink, Hooks, Page
-from edgelstm.service.lane import Group, Lane, one_rate
+from edgelstm.service.lane import Group, Lane, one_rate, sensors_of
 from edgelstm.sinks import Sink, SinkContext
 from edgelstm.sinks.courier import Courier
 from edgelstm.sinks.registry import find_sink
@@ -296,7 +296,7 @@ class Service:
 
     def _make_lane(self, name: str, groups: Sequence[Group]) -> Lane:
         source = self.settings.sources[name]
-        period = one_rate([sensor for group in groups for sensor in group.sensors])
+        period = one_rate(sensors_of(groups))
 
         captures = [source.raw]  # once: to open a source again must not replace what was captured
 

@@ -83,11 +83,9 @@ def format_notice(notice: Notice, *, named: bool = False) -> str:
 
 
 def _what(notice: Notice) -> str:
-    seen = notice.acknowledged
-    if notice.event != ACKNOWLEDGED or seen is None:
-        return notice.summary
-    note = f": {seen.note}" if seen.note else ""
-    return f"{_name(notice.alert)} acknowledged by {seen.by}{note}"
+    if notice.event != ACKNOWLEDGED or notice.acknowledged is None:
+        return notice.text
+    return f"{_name(notice.alert)} {notice.text}"  # which names none
 
 
 def painter(stream: TextIO) -> Callable[[str, str], str]:

@@ -203,11 +203,7 @@ def level(notice: Notice) -> int:
 
 
 def _line(notice: Notice) -> str:
-    seen = notice.acknowledged
-    text = notice.summary
-    if notice.event == ACKNOWLEDGED and seen is not None:
-        text = f"acknowledged by {seen.by}" + (f": {seen.note}" if seen.note else "")
-    return one_line(f"{notice.sensor}: {text}" if notice.sensor else text)
+    return one_line(f"{notice.sensor}: {notice.text}" if notice.sensor else notice.text)
 
 
 def _word(text: str, most: int) -> str:

@@ -59,7 +59,7 @@ def as_ntfy(notice: Notice) -> Message:
     else:
         priority, tag = ("urgent", "rotating_light") if critical else ("high", "warning")
     headers = {"Title": _header(_title(notice)), "Priority": priority, "Tags": tag}
-    return Message(_text(notice).encode(), "text/plain; charset=utf-8", headers)
+    return Message(notice.text.encode(), "text/plain; charset=utf-8", headers)
 
 
 def as_slack(notice: Notice) -> Message:
@@ -76,7 +76,7 @@ def as_slack(notice: Notice) -> Message:
         {"type": "header", "text": {"type": "plain_text", "text": title[:150]}},
         {
             "type": "section",
-            "text": {"type": "mrkdwn", "text": _escape(_text(notice))[:3000]},
+            "text": {"type": "mrkdwn", "text": _escape(notice.text)[:3000]},
             "fields": [{"type": "mrkdwn", "text": fact} for fact in facts],
         },
         {
@@ -84,7 +84,7 @@ def as_slack(notice: Notice) -> Message:
             "elements": [{"type": "plain_text", "text": f"{notice.gateway} {notice.alert_id}"}],
         },
     ]
-    text = _escape(f"{title}: {_text(notice)}")
+    text = _escape(f"{title}: {notice.text}")
     return Message(dump({"text": text, "blocks": blocks}))
 
 
@@ -202,15 +202,6 @@ class CustomBody:
 def _title(notice: Notice) -> str:
     sensor = notice.sensor or "edgelstm"
     return f"{sensor} on {notice.gateway}" if notice.gateway else sensor
-
-
-def _text(notice: Notice) -> str:
-    """The summary, or who has seen it."""
-    seen = notice.acknowledged
-    if notice.event != ACKNOWLEDGED or seen is None:
-        return notice.summary
-    note = f": {seen.note}" if seen.note else ""
-    return f"acknowledged by {seen.by}{note}"
 
 
 def _header(text: str) -> str:

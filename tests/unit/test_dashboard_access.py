@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgelstm.dashboard.access import COOKIE_DAYS, Keeper, host_name, same_origin
+from edgelstm.configuration.hosts import host_name
+from edgelstm.dashboard.access import COOKIE_DAYS, Keeper, same_origin
 from edgelstm.secret import Secret
 
 RIGHT = "right"
