@@ -193,9 +193,9 @@ class Writer(threading.Thread):
         return self.memory.unsaved and self._monotonic() >= self._retry_at
 
     def _save(self, batch: Batch) -> None:
-        chunks, states = chunks_of(batch), states_of(batch)
         surely = bool(batch.entries or batch.states or batch.sinks)
         try:
+            chunks, states = chunks_of(batch), states_of(batch)
             for chunk in chunks:
                 with self.database.writing(surely=surely) as connection:
                     alerts = write_notices(connection, chunk.entries, self.keeper.age())

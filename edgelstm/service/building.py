@@ -123,8 +123,12 @@ def _build(chosen: Mapping[str, SensorSettings], gateway: str, outbox: Outbox) -
         lambda number, row: make_pipeline(row, each[number]),
         backend=first.backend,
     )
-    pipelines = zip(chosen.items(), fleet.pipelines, strict=True)
-    return Together([WatchedSensor(*item, p, gateway, outbox) for item, p in pipelines], fleet)
+    try:
+        pipelines = zip(chosen.items(), fleet.pipelines, strict=True)
+        return Together([WatchedSensor(*item, p, gateway, outbox) for item, p in pipelines], fleet)
+    except BaseException:
+        fleet.close()
+        raise
 
 
 def make_pipeline(session: Stepped, settings: SensorSettings) -> Pipeline:

@@ -261,14 +261,19 @@ def test_what_every_sink_has_leaves_memory_first(monkeypatch: pytest.MonkeyPatch
     assert held.dropped == 0
 
 
+@pytest.mark.parametrize("where", ["write_notices", "chunks_of"])
 def test_a_bug_does_not_end_the_writing(
-    outbox: Outbox, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    outbox: Outbox,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
 ) -> None:
     def fail(*_: object) -> None:
         raise UnicodeError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgelstm.outbox.writer.write_notices", fail)
+        patch.setattr(f"edgelstm.outbox.writer.{where}", fail)
         outbox.submit([notice("a", 1)])
         until(lambda: outbox.count("log") > 0 and outbox.health().problem != "")
         assert next(each.id for _, each in outbox.pending("log")) == notice("a", 1).id
