@@ -59,7 +59,7 @@ $(VENV)/.for-demo: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.for-dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing TensorFlow, the tests and the linters; about a minute at first."
-	$(call PIP_INSTALL,$(VENV)) -c constraints.txt -e '.[quantize,parquet,plot,service,peers,dev]'
+	$(call PIP_INSTALL,$(VENV)) -c constraints.txt -e '.[quantize,parquet,plot,service,sign,fleet,peers,dev]'
 	@touch $@ $(VENV)/.for-demo
 
 $(AARCH64)/.ready: $(VENV)/.for-dev tools/aarch64-root constraints.txt \

@@ -93,3 +93,11 @@ class RefusedNoticeError(SinkError):
 
 class OutboxError(EdgelstmError, OSError):
     """The file of the outbox cannot be opened or is damaged."""
+
+
+class DeploymentError(EdgelstmError, RuntimeError):
+    """A device cannot be reached, does not do what a deployment needs, or refuses it."""
+
+
+class SignatureError(ArtifactError):
+    """An artifact is not signed by anybody who is trusted, or a key cannot be used."""
