@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -107,9 +108,9 @@ def wait_for_port(port: int, seconds: float = _START_S) -> None:
 @contextmanager
 def sshd(folder: Path) -> Iterator[Sshd]:
     """Starts one with its files in a folder, and ends it with every connection afterwards."""
-    assert Path(SSHD).exists() and shutil.which("ssh"), (
-        "run: apt-get install openssh-server openssh-client"
-    )
+    install = "run: apt-get install openssh-server openssh-client"
+    assert Path(SSHD).exists(), install
+    assert shutil.which("ssh"), install
     if os.geteuid() == 0:  # it wants a folder to be nobody in
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     port = free_port()
@@ -134,4 +135,5 @@ def cut(process_id: int) -> None:
     for child in children:
         # With root there is a process with the user's rights below it, which holds the connection.
         for victim in [*Path(f"/proc/{child}/task/{child}/children").read_text().split(), child]:
-            subprocess.run(["kill", "-9", victim], check=False, capture_output=True)
+            with suppress(ProcessLookupError):
+                os.kill(int(victim), signal.SIGKILL)
