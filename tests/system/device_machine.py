@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,16 +75,17 @@ def make_device_root(root: Path, folder: Path, port: int) -> None:
         (root / name).symlink_to(f"usr/{name}")
     release = "ID=debian\nNAME=Debian\nVERSION_ID=12\n"
     write(root / "etc/os-release", f'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n{release}')
+    settle(root, folder, port)
+
+
+def settle(root: Path, folder: Path, port: int) -> None:
+    """Gives a root directory its users, its sshd and its target, and writes what ssh needs."""
     write(root / "etc/machine-id", "fedcba9876543210fedcba9876543210\n")
     write(root / "etc/hostname", "device\n")
     write(root / "etc/hosts", "127.0.0.1 localhost device\n::1 localhost\n")
     write(root / "etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
-    password = subprocess.run(
-        ["/usr/bin/openssl", "passwd", "-6", ANNS_PASSWORD],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    hashing = ["/usr/bin/openssl", "passwd", "-6", ANNS_PASSWORD]
+    password = subprocess.run(hashing, capture_output=True, text=True, check=True).stdout.strip()
     homes = {name: "/root" if name == "root" else f"/home/{name}" for name in _USERS}
     write(
         root / "etc/passwd",
@@ -132,8 +133,13 @@ def make_device_root(root: Path, folder: Path, port: int) -> None:
 
 
 @contextmanager
-def device_machine(folder: Path) -> Iterator[DeviceMachine]:
-    """Boots one with everything in a folder; what is there already is booted again."""
+def device_machine(folder: Path, options: Sequence[str] = ()) -> Iterator[DeviceMachine]:
+    """Boots one with everything in a folder; what is there already is booted again.
+
+    Args:
+        folder: for its root directory and its keys.
+        options: for systemd-nspawn, such as "--bind=/dev/pts/7:/dev/ttyACM0".
+    """
     root, keys = folder / "root", folder / "keys"
     if root.exists():
         config = (keys / "config").read_text()
@@ -142,6 +148,6 @@ def device_machine(folder: Path) -> Iterator[DeviceMachine]:
         port = free_port()
         keys.mkdir(parents=True)
         make_device_root(root, keys, port)
-    with booted(root) as machine:
+    with booted(root, options=options) as machine:
         wait_for_port(port)
         yield DeviceMachine(machine, port, keys)

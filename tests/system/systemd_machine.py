@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -114,10 +114,17 @@ def make_root(root: Path) -> None:
 
 
 @contextmanager
-def booted(root: Path) -> Iterator[Machine]:
-    """Boots the system of a root directory, and ends it afterwards."""
+def booted(root: Path, *, foreign: bool = False, options: Sequence[str] = ()) -> Iterator[Machine]:
+    """Boots the system of a root directory, and ends it afterwards.
+
+    Args:
+        root: its root directory.
+        foreign: whether it has a /usr of its own; else it gets this machine's, and edgelstm.
+        options: for systemd-nspawn.
+    """
     [site] = [path for path in sys.path if path.endswith("site-packages")][:1]
-    binds = {"/usr": "/usr", sys.base_prefix: BASE, site: SITE, str(PROJECT): SOURCE}
+    ours = {"/usr": "/usr", sys.base_prefix: BASE, site: SITE, str(PROJECT): SOURCE}
+    binds = {} if foreign else ours
     command = [
         "/usr/bin/systemd-nspawn",
         "--register=no",
@@ -128,6 +135,7 @@ def booted(root: Path) -> Iterator[Machine]:
         f"--machine=edgelstm-{os.getpid()}",
         "--console=pipe",
         *(f"--bind-ro={ours}:{theirs}" for ours, theirs in binds.items()),
+        *options,
         "systemd.unit=test.target",
     ]
     with (root.parent / "console").open("w+") as console:
