@@ -6,7 +6,9 @@ TFLite tool opens it and `unzip -l` lists what it carries:
 - `edgelstm/manifest.json`: see `edgelstm.manifest.Manifest`,
 - `edgelstm/golden.npz`: `x`, readings in physical units, float32 (steps, channels), and `y`, the
   raw outputs that the quantised model gave for them from zero states, (steps, targets);
-- `edgelstm/cpu.tflite`: of a model compiled for an Edge TPU, the same model for the CPU.
+- `edgelstm/cpu.tflite`: of a model compiled for an Edge TPU, the same model for the CPU;
+- `edgelstm/signature.json`: of a signed one, see `edgelstm.signed_file`. What is read and written
+  again has none.
 
 The archive's comment is the SHA-256 of all the bytes before it, so that not one bit of the file can
 change unnoticed.
@@ -34,10 +36,11 @@ from edgelstm.manifest import Manifest
 MANIFEST = "edgelstm/manifest.json"
 GOLDEN = "edgelstm/golden.npz"
 CPU = "edgelstm/cpu.tflite"
+SIGNATURE = "edgelstm/signature.json"
 _LARGEST_FILE = 2**31
 """Bytes: a flatbuffer's offsets reach no further."""
 _SEAL = "sha256:"
-_SEAL_BYTES = len(_SEAL) + 64
+SEAL_BYTES = len(_SEAL) + 64
 
 # A fixed time stamp, so that the same content gives the same bytes.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -104,9 +107,9 @@ class Artifact:
             with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
                 for name, data in entries:
                     archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data, zipfile.ZIP_DEFLATED)
-                archive.comment = bytes(_SEAL_BYTES)
-            unsealed = temporary.read_bytes()[:-_SEAL_BYTES]
-            temporary.write_bytes(unsealed + _seal(unsealed))
+                archive.comment = bytes(SEAL_BYTES)
+            unsealed = temporary.read_bytes()[:-SEAL_BYTES]
+            temporary.write_bytes(unsealed + seal(unsealed))
 
     @classmethod
     def read(cls, path: str | Path) -> Artifact:
@@ -135,7 +138,7 @@ class Artifact:
             raise ArtifactError(f"{path}: {error}") from error
         flatbuffer = data[: manifest.flatbuffer_bytes]
         if (
-            data[-_SEAL_BYTES:] != _seal(data[:-_SEAL_BYTES])
+            data[-SEAL_BYTES:] != seal(data[:-SEAL_BYTES])
             or hashlib.sha256(flatbuffer).hexdigest() != manifest.sha256
             or (None if cpu is None else hashlib.sha256(cpu).hexdigest()) != manifest.cpu_sha256
         ):
@@ -186,7 +189,8 @@ def read_bytes(path: str | Path) -> bytes:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _seal(data: bytes) -> bytes:
+def seal(data: bytes) -> bytes:
+    """What ends a file, `SEAL_BYTES` long; `data` is all before it."""
     return (_SEAL + hashlib.sha256(data).hexdigest()).encode()
 
 

@@ -19,6 +19,7 @@ from edgelstm.files import atomic_path, check_output
 from edgelstm.loading import load
 from edgelstm.manifest import Detection
 from edgelstm.session import Session
+from edgelstm.signing import TrustedKeys
 from edgelstm.strict import build
 
 VERSION = 1
@@ -132,7 +133,12 @@ def with_calibration(artifact: Artifact, path: str | Path) -> Artifact:
 
 
 def load_calibrated(
-    path: Path, backend: str = "auto", delegate: str | None = None, *, calibration: bool = True
+    path: Path,
+    backend: str = "auto",
+    delegate: str | None = None,
+    *,
+    calibration: bool = True,
+    trusted: TrustedKeys | None = None,
 ) -> tuple[Session, Path | None]:
     """Loads an artifact with the calibration that lies beside it.
 
@@ -142,7 +148,8 @@ def load_calibrated(
         path: of the artifact.
         backend: the TFLite runtime.
         delegate: what else is to compute, if anything.
-        calibration: whether one that lies beside it is taken.
+        calibration: whether one that lies beside it is taken; nobody signs those.
+        trusted: see `load`.
 
     Returns:
         The session, and the file of the calibration; None where none was taken.
@@ -150,11 +157,12 @@ def load_calibrated(
     Raises:
         ArtifactError: it is no artifact, is damaged, or its golden vectors do not hold here; or
             the calibration beside it is damaged or another model's.
-        MissingDependencyError: no backend is installed.
+        SignatureError: nobody who is trusted signed it, or it was changed since.
+        MissingDependencyError: no backend is installed, or nothing that checks a signature.
         BackendError: the backend cannot run the model.
         ConfigurationError: a setting makes no sense.
     """
-    session = load(path, backend, delegate, verify=True)
+    session = load(path, backend, delegate, verify=True, trusted=trusted)
     if not calibration:
         return session, None
     try:

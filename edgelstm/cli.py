@@ -12,17 +12,23 @@ from edgelstm.commands.bench import bench
 from edgelstm.commands.calibrate import calibrate
 from edgelstm.commands.compare import compare
 from edgelstm.commands.demo import demo
+from edgelstm.commands.deploy import deploy
 from edgelstm.commands.devices import devices
 from edgelstm.commands.doctor import doctor
 from edgelstm.commands.evaluate import evaluate
 from edgelstm.commands.inspect import inspect
+from edgelstm.commands.logs import logs
 from edgelstm.commands.ports import ports
 from edgelstm.commands.quantize import quantize
 from edgelstm.commands.record import record
+from edgelstm.commands.rollback import rollback
 from edgelstm.commands.run import run
 from edgelstm.commands.score import score
+from edgelstm.commands.sign import sign
 from edgelstm.commands.simulate import simulate
+from edgelstm.commands.status import status
 from edgelstm.commands.train import train
+from edgelstm.commands.uninstall import uninstall
 from edgelstm.commands.verify import verify
 from edgelstm.errors import EdgelstmError
 
@@ -65,6 +71,7 @@ _COMMANDS = (
     calibrate,
     compare,
     verify,
+    sign,
     bench,
     run,
     alerts,
@@ -74,6 +81,11 @@ _COMMANDS = (
     simulate,
     ports,
     devices,
+    deploy,
+    status,
+    logs,
+    rollback,
+    uninstall,
     doctor,
 )
 

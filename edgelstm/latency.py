@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -34,12 +35,12 @@ class LatencyHistogram:
 
     def quantile_us(self, q: float) -> float | None:
         """The quantile in microseconds; None before the first duration."""
-        seen, wanted = 0, q * self.count
-        for bucket, number in enumerate(self._buckets):
-            seen += number
-            if number and seen >= wanted:
-                return float(2 ** ((bucket + 0.5) / _PER_OCTAVE)) / 1000
-        return None
+        counts = list(accumulate(self._buckets))
+        if not counts[-1]:
+            return None
+        # One at least, else the quantile 0 would be of an empty bucket.
+        bucket = bisect_left(counts, max(q * counts[-1], 1))
+        return float(2 ** ((bucket + 0.5) / _PER_OCTAVE)) / 1000
 
     def cumulative(self) -> tuple[tuple[float, int], ...]:
         """How many durations were at most so long, exactly: pairs of seconds and a count.

@@ -10,6 +10,7 @@ from edgelstm.backends.refusals import EDGE_TPU_OPERATION
 from edgelstm.errors import ArtifactError
 from edgelstm.model_file import read_model
 from edgelstm.session import Session
+from edgelstm.signing import TrustedKeys
 
 
 def load(
@@ -21,6 +22,7 @@ def load(
     verify: bool = False,
     invalid: str = "hold",
     hold_limit: int = 10,
+    trusted: TrustedKeys | None = None,
 ) -> Session:
     """Opens an artifact for stepping.
 
@@ -36,14 +38,17 @@ def load(
         invalid: what becomes of a reading with a value that is not finite: "hold", "skip" or
             "raise", see `Session`.
         hold_limit: after how many such readings in a row the states are reset.
+        trusted: whose artifacts are accepted, such as `TrustedKeys.of([Path("key.pub.pem")])`; None
+            for everybody's.
 
     Raises:
         ArtifactError: the file is no artifact or is damaged, or its golden vectors do not hold.
-        MissingDependencyError: no backend is installed.
+        SignatureError: nobody who is trusted signed it, or it was changed since.
+        MissingDependencyError: no backend is installed, or nothing that checks a signature.
         BackendError: the backend cannot run the model.
         ConfigurationError: a setting makes no sense.
     """
-    artifact = read_model(path)
+    artifact = read_model(path, trusted)
     graph = None
     if delegate is not None:
         graph = _open_delegated(artifact, backend, delegate, threads)

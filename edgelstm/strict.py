@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from edgelstm.errors import EdgelstmError
@@ -19,7 +20,7 @@ def build(kind: type[T], value: Any, where: str, error: type[EdgelstmError]) -> 
 
     Args:
         kind: a dataclass whose fields are str, int, float, bool, dataclasses, tuples of one type,
-            dicts of one type, or `X | None`.
+            dicts or mappings of one type, or `X | None`.
         value: what the parser gave.
         where: what the value is, for messages.
         error: what to raise.
@@ -50,7 +51,7 @@ def _build(kind: Any, value: Any, where: str, error: type[EdgelstmError]) -> Any
         return kind(**{n: _build(t, value[n], f"{where}.{n}", error) for n, t in hints.items()})  # type: ignore[operator]  # mypy sees the class and its instances
     if origin is tuple and isinstance(value, list):
         return tuple(_build(arguments[0], v, f"{where}[{i}]", error) for i, v in enumerate(value))
-    if origin is dict and isinstance(value, dict):
+    if origin in (dict, Mapping) and isinstance(value, dict):
         return {str(n): _build(arguments[1], v, f"{where}.{n}", error) for n, v in value.items()}
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):

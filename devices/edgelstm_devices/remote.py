@@ -48,8 +48,8 @@ class _Starter(Protocol):
         """With pipes."""
         ...
 
-    def run(self, argv: Sequence[str]) -> int:
-        """With this program's input and output."""
+    def run(self, argv: Sequence[str], stdin: BinaryIO | None = None) -> int:
+        """With this program's input, or another one, and its output."""
         ...
 
 
@@ -62,8 +62,8 @@ class _Local:
         pipe = subprocess.PIPE
         return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, process_group=0)
 
-    def run(self, argv: Sequence[str]) -> int:
-        return subprocess.run(argv, check=False).returncode
+    def run(self, argv: Sequence[str], stdin: BinaryIO | None = None) -> int:
+        return subprocess.run(argv, stdin=stdin, check=False).returncode
 
 
 class _Agent:
@@ -129,20 +129,19 @@ class _Agent:
         while True:
             try:
                 answer = self._answers.get()
+                if answer is None:
+                    raise self._lost()
+                if answer.get("id") != number:
+                    continue
+                if "event" not in answer:
+                    break
+                on_event(answer["event"])
             except KeyboardInterrupt:
                 # The device goes back by itself, and says so.
                 self._send({"cancel": True})
-                continue
-            if answer is None:
-                raise self._lost()
-            if answer.get("id") != number:
-                continue
-            if "event" in answer:
-                on_event(answer["event"])
-            elif "error" in answer:
-                raise DeploymentError(answer["error"])
-            else:
-                return answer["result"]
+        if "error" in answer:
+            raise DeploymentError(answer["error"])
+        return answer["result"]
 
     def close(self) -> None:
         """Ends it; a call that is running there is finished there."""
@@ -265,9 +264,26 @@ class Remote:
         finally:
             remote.close()
 
+    def facts(self, *, name: str = "", port: str = "", online: bool = True) -> dict[str, Any]:
+        """What the device is, as the agent's `facts` gives it for this mode.
+
+        Args:
+            name: of the service to be.
+            port: a path of a serial port to look at in any case.
+            online: whether to try if it reaches an index of packages.
+
+        Raises:
+            DeploymentError: it cannot be reached.
+        """
+        arguments = {**self.layout, "name": name, "port": port, "online": online}
+        found: dict[str, Any] = self._agent(False).call("facts", arguments, ignore, None)
+        self._sudo = found["sudo"] or "password"
+        return found
+
     def call(
         self,
         name: str,
+        /,
         *,
         root: bool = False,
         on_event: OnEvent = ignore,
@@ -293,12 +309,13 @@ class Remote:
         """
         return self._agent(root).call(name, arguments, on_event, body)
 
-    def run(self, *argv: str, root: bool = False) -> int:
+    def run(self, *argv: str, root: bool = False, stdin: BinaryIO | None = None) -> int:
         """Runs a program there with this program's input and output.
 
         Args:
             argv: program and arguments.
             root: whether it needs root.
+            stdin: a file that it reads instead, from its beginning.
 
         Returns:
             Its exit code.
@@ -312,7 +329,7 @@ class Remote:
                 f"sudo on {self.host} wants a password, which this command cannot pass on; log in "
                 f"and run: sudo {' '.join(argv)}"
             )
-        return self._starter.run([*prefix, *argv])
+        return self._starter.run([*prefix, *argv], stdin)
 
     def close(self) -> None:
         """Ends the agents."""
@@ -367,7 +384,7 @@ class Remote:
 
     def _how_root(self) -> str:
         if self._sudo is None:
-            self._sudo = self._agent(False).call("facts", {}, ignore, None)["sudo"]
+            self.facts(online=False)
         return str(self._sudo)
 
 

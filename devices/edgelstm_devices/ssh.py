@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from edgelstm.errors import DeploymentError
 
@@ -44,9 +45,9 @@ class Ssh:
             process_group=0,
         )
 
-    def run(self, argv: Sequence[str]) -> int:
-        """Runs a program there with this one's input and output; its exit code."""
-        return subprocess.run(self.command(argv), check=False).returncode
+    def run(self, argv: Sequence[str], stdin: BinaryIO | None = None) -> int:
+        """Runs a program there with this one's input, or another one, and output; its exit code."""
+        return subprocess.run(self.command(argv), stdin=stdin, check=False).returncode
 
     def _log_in(self) -> None:
         """Asks for what there is to ask, and leaves a connection for the others."""

@@ -24,7 +24,9 @@ from edgelstm.benchmark.machine import cores, cpu_name
 from edgelstm.benchmark.onnx_peer import PRECISIONS, onnx_steps
 from edgelstm.benchmark.runtime import PACKAGES, bare_interpreter, inner_invoke, version_of
 from edgelstm.benchmark.timing import SLICE_S, Candidate, Timing, time_in_turns
+from edgelstm.commands.bench_on import bench_on
 from edgelstm.commands.console import ProgressLine, backend_option, quiet_runtime
+from edgelstm.commands.host_options import HostChoice, host_options
 from edgelstm.commands.watching import open_verified
 from edgelstm.errors import ConfigurationError
 from edgelstm.manifest import Manifest
@@ -90,7 +92,7 @@ class Report:
 
 
 @click.command(short_help="Measure speed, memory and start-up of an artifact here.")
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--streams",
     type=click.IntRange(min=1),
@@ -118,16 +120,27 @@ class Report:
     help="Start-up and memory, of fresh processes.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option(
+    "--on",
+    "host",
+    metavar="HOST",
+    help="Measure there, with the runtime of a service that was deployed; without ARTIFACT its own "
+    "model.",
+)
+@host_options
+@click.pass_context
 def bench(
-    artifact: Path,
+    ctx: click.Context,
+    artifact: Path | None,
     streams: int | None,
     against: str | None,
     backend: str,
     seconds: float,
     footprint: bool,
     as_json: bool,
+    chosen: HostChoice,
 ) -> None:
-    """Measure what a step costs on this machine, in a table to paste.
+    """Measure what a step costs on this machine or a device, in a table to paste.
 
     Everything runs on one thread, in turns of a millisecond, so that a busy machine slows all of
     it alike. "raw Invoke" is the runtime alone, without reading, states or result.
@@ -136,6 +149,15 @@ def bench(
     """
     if not seconds <= _LONGEST_S:  # NaN is not
         raise ConfigurationError(f"--seconds is {seconds:g}; give {_LONGEST_S:,} at most.")
+    if chosen.host:
+        given = {"--streams": streams, "--against": against, "--backend": backend}
+        options = [f"{name}={value}" for name, value in given.items() if value is not None]
+        options += [f"--seconds={seconds:g}", "--footprint" if footprint else "--no-footprint"]
+        ctx.exit(bench_on(chosen, artifact, [*options, *(["--json"] if as_json else [])]))
+    if chosen != HostChoice("", "system", "", ()):
+        raise click.UsageError("--name, --user and the options for ssh go with --on HOST.")
+    if artifact is None:
+        raise click.UsageError("Missing argument 'ARTIFACT', or --on HOST.")
     with open_verified(artifact, backend, calibration=False) as session, ProgressLine() as progress:
         readings = _readings(session.artifact)
         candidates = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgelstm.artifact import Artifact
+from edgelstm.artifact import Artifact, read_bytes
 from edgelstm.calibration_file import SUFFIX, CalibrationFile, calibration_path
 from edgelstm.commands.calibration_options import (
     Range,
@@ -41,6 +41,7 @@ from edgelstm.files import check_output
 from edgelstm.manifest import Detection, Manifest
 from edgelstm.reading import Reading
 from edgelstm.session import Session
+from edgelstm.signing import signed_by
 from edgelstm.sinks.log import format_duration
 
 if TYPE_CHECKING:
@@ -295,6 +296,8 @@ def _write(
     force: bool,
 ) -> None:
     if into:
+        if signed_by(read_bytes(path)):
+            click.echo(f"Warning: {path} is no longer signed; sign it again.", err=True)
         manifest = dataclasses.replace(content.manifest, detection=detection)
         dataclasses.replace(content, manifest=manifest).write(path, force=True)
     else:

@@ -98,6 +98,7 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
         chosen = HostChoice(host or "", mode, name, tuple(options))
         return function(*args, chosen=chosen, **kwargs)
 
+    command: Callable[..., Any] = with_host
     for option in reversed(_OPTIONS):
-        with_host = option(with_host)
-    return with_host
+        command = option(command)
+    return command

@@ -12,14 +12,15 @@ from typing import Any
 import click
 import numpy as np
 
-from edgelstm.artifact import Artifact, read_bytes
+from edgelstm.artifact import SIGNATURE, Artifact, read_bytes
 from edgelstm.calibration_file import CalibrationFile, apply, calibration_path
 from edgelstm.commands.console import format_budget, format_runtimes
-from edgelstm.errors import ArtifactError
+from edgelstm.errors import ArtifactError, MissingDependencyError, SignatureError
 from edgelstm.flatbuffer import EDGE_TPU, Model, Subgraph, Tensor, read_flatbuffer
 from edgelstm.manifest import Channel, Detection, Fidelity, Manifest, Operation, TensorSpec
 from edgelstm.model_file import is_plain
 from edgelstm.plain import as_artifact, recipe_of, state_names, step_signature
+from edgelstm.signing import check_signature, signed_by
 from edgelstm.sinks.log import format_duration
 
 _SHOWN = 16  # targets; a window may have hundreds
@@ -53,7 +54,7 @@ def inspect(file: Path, as_json: bool) -> None:
         if as_json:
             click.echo(content.manifest.to_json(), nl=False)
             return
-        lines = _page(content, file, len(data))
+        lines = [*_page(content, file, len(data)), *_signed(data, file)]
     for label, value in lines:
         click.echo(f"{label:<11}{_printable(value)}")
 
@@ -99,6 +100,21 @@ def _page(content: Artifact, file: Path, size: int) -> list[tuple[str, str]]:
         ),
         ("sha256", manifest.sha256),
     ]
+
+
+def _signed(data: bytes, file: Path) -> Iterator[tuple[str, str]]:
+    """Who signed the file, if anybody did."""
+    if SIGNATURE.encode() not in data:
+        return
+    key = signed_by(data)
+    try:
+        check_signature(data, file)
+    except MissingDependencyError as error:
+        yield "signed", f"with the key {key}, it says; not checked. {error}"
+    except SignatureError as error:
+        yield "signed", f"NO: {error}"
+    else:
+        yield "signed", f"with the key {key}; whether that is yours: edgelstm verify --public-key"
 
 
 def _mode(manifest: Manifest) -> str:

@@ -103,6 +103,7 @@ def run(context: click.Context, /, target: Path | None, **options: Any) -> None:
 
 def _run(settings: RunSettings, display: RunDisplay, *, reconnect: bool) -> None:
     from edgelstm.service import ExtraSink, Hooks, Service
+    from edgelstm.service.health_file import health_file_of
     from edgelstm.sinks import SinkOptions
     from edgelstm.sinks.log import LogSink
     from edgelstm.systemd import Notifier
@@ -124,6 +125,7 @@ def _run(settings: RunSettings, display: RunDisplay, *, reconnect: bool) -> None
             extra_sinks=sinks,
             hooks=hooks,
             notifier=Notifier(os.environ),
+            health_file=health_file_of(os.environ),
         )
     display.service = service
     # From before it is ready until it has ended: whoever asks for a reload must not end it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -26,6 +26,8 @@ def check_together(
     singles: Mapping[str, Any],
     given: Mapping[str, Collection[str]],
     problems: Problems,
+    *,
+    elsewhere: bool = False,
 ) -> dict[str, SensorSettings]:
     """Checks what was read against each other, and against the disk.
 
@@ -37,6 +39,7 @@ def check_together(
         given: names of all sources, sensors and sinks that the file has, also of those with
             mistakes.
         problems: takes the mistakes.
+        elsewhere: whether the service runs on another computer, whose folders are not here.
 
     Returns:
         The sensors, each with the name of its source.
@@ -58,10 +61,22 @@ def check_together(
     for name, sensor in sensors.items():
         if wrong := _wrong_with(sensor.artifact, Path.is_file, "which is no file"):
             problems.about(("sensors", name, "artifact"), f"names {sensor.artifact}, {wrong}")
-    _check_sources(sources, problems)
+    _check_sources(sources, problems, elsewhere=elsewhere)
     _check_sinks(sinks, given["sensors"], problems)
     _check_servers(singles, problems)
     return sensors
+
+
+def check_public_keys(paths: Iterable[Path], problems: Problems) -> None:
+    """Checks that the files of the keys are there.
+
+    Args:
+        paths: the files.
+        problems: takes the mistakes.
+    """
+    for path in paths:
+        if wrong := _wrong_with(path, Path.is_file, "which is no file"):
+            problems.about(("public_keys",), f"names {path}, {wrong}")
 
 
 def _check_presence(given: Mapping[str, Collection[str]], problems: Problems) -> None:
@@ -94,7 +109,9 @@ def _with_source(
     return sensor
 
 
-def _check_sources(sources: Mapping[str, SourceSettings], problems: Problems) -> None:
+def _check_sources(
+    sources: Mapping[str, SourceSettings], problems: Problems, *, elsewhere: bool
+) -> None:
     for name, source in sources.items():
         if PASSWORD_IN_URL.search(source.port):
             problems.about(
@@ -102,7 +119,7 @@ def _check_sources(sources: Mapping[str, SourceSettings], problems: Problems) ->
                 "has a password in it; leave it out (mqtt://user@host/topic) and write password = "
                 + how_to_give("password"),
             )
-        if source.raw is None:
+        if source.raw is None or elsewhere:
             continue
         folder = source.raw.parent
         if wrong := _wrong_with(folder, Path.is_dir, "which is no folder"):

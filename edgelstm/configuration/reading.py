@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgelstm.configuration.checks import check_together
+from edgelstm.configuration.checks import check_public_keys, check_together
 from edgelstm.configuration.fields import Field, fields_of
 from edgelstm.configuration.locate import Key, locate
 from edgelstm.configuration.places import default_state_directory
@@ -74,19 +74,23 @@ def sink_fields(name: str) -> tuple[tuple[Field, ...], tuple[Field, ...], type]:
     return common, own, config
 
 
-def read_settings(path: Path, *, environ: Mapping[str, str] = os.environ) -> RunSettings:
+def read_settings(
+    path: Path, *, environ: Mapping[str, str] = os.environ, elsewhere: bool = False
+) -> RunSettings:
     """Reads the configuration of a service.
 
     Args:
         path: the TOML file; paths in it are relative to it.
         environ: the environment: secrets, and the state directory under systemd.
+        elsewhere: whether the service runs on another computer: no secret is looked up, and no
+            folder to write into. Not for running it.
 
     Raises:
         ConfigurationError: there is no such file, or it has mistakes: the message has a sentence
             for each, one a line, with the line of the file; never a secret.
     """
     data, problems = _parse(path)
-    return _Reading(path, data, problems, environ).run()
+    return _Reading(path, data, problems, environ, elsewhere=elsewhere).run()
 
 
 def read_state_directory(path: Path, *, environ: Mapping[str, str] = os.environ) -> Path:
@@ -139,13 +143,20 @@ class _Reading:
     """One file on its way."""
 
     def __init__(
-        self, path: Path, data: dict[str, Any], problems: Problems, environ: Mapping[str, str]
+        self,
+        path: Path,
+        data: dict[str, Any],
+        problems: Problems,
+        environ: Mapping[str, str],
+        *,
+        elsewhere: bool = False,
     ) -> None:
         self._path = path.absolute()
         self._data, self._problems, self._environ = data, problems, environ
+        self._elsewhere = elsewhere
         self._top = top_fields()
         names = [field.name for field in self._top]
-        self._reader = TableReader(self._path.parent, environ, problems, names)
+        self._reader = TableReader(self._path.parent, environ, problems, names, elsewhere=elsewhere)
 
     def run(self) -> RunSettings:
         """Reads all of it.
@@ -167,7 +178,11 @@ class _Reading:
             if name in self._data
         }
         given = {table: self._tables(table, told=True) for table in NAMED_TABLES}
-        sensors = check_together(sources, sensors, sinks, singles, given, self._problems)
+        sensors = check_together(
+            sources, sensors, sinks, singles, given, self._problems, elsewhere=self._elsewhere
+        )
+        if not self._elsewhere:
+            check_public_keys(top.get("public_keys", ()), self._problems)
         self._problems.refuse()
         return RunSettings(
             sources=sources,

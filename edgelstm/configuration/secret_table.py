@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from edgelstm.configuration.places import resolve
 from edgelstm.errors import ConfigurationError
@@ -26,7 +27,14 @@ def how_to_give(name: str) -> str:
     return f'{{ env = "{name.upper()}" }}, {{ file = "{name}.txt" }} or {{ credential = "{name}" }}'
 
 
-def read_secret(table: Any, name: str, folder: Path, environ: Mapping[str, str]) -> Secret:
+def read_secret(
+    table: Any,
+    name: str,
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    elsewhere: bool = False,
+) -> Secret:
     """Reads a secret from where a table says it is.
 
     Args:
@@ -34,6 +42,7 @@ def read_secret(table: Any, name: str, folder: Path, environ: Mapping[str, str])
         name: of the key.
         folder: that a path is relative to.
         environ: the environment.
+        elsewhere: whether it is on another computer; something stands in for it.
 
     Raises:
         ConfigurationError: it is not there; the message is what is said of the key, such as "is
@@ -48,6 +57,9 @@ def read_secret(table: Any, name: str, folder: Path, environ: Mapping[str, str])
     ((kind, where),) = table.items()
     if kind not in ("env", "file", "credential") or not isinstance(where, str) or not where:
         raise ConfigurationError(f"must be one of {how_to_give(name)}")
+    if elsewhere:
+        # Another for each place, and a URL, which it may have to be.
+        return Secret(f"https://{kind}.invalid/{quote(where, safe='')}")
     if kind == "env":
         if where not in environ:
             raise ConfigurationError(f"comes from the variable {where}, which is not set")

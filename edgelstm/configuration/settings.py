@@ -314,6 +314,7 @@ class RunSettings(_Checked):
         outbox: its bounds.
         dashboard: None for none.
         metrics: None for none.
+        public_keys: files of the keys whose artifacts are run; none for everybody's.
         path: the file that this was read from, if any.
     """
 
@@ -337,4 +338,11 @@ class RunSettings(_Checked):
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
     dashboard: DashboardSettings | None = None
     metrics: MetricsSettings | None = None
+    public_keys: tuple[Path, ...] = field(
+        default=(),
+        metadata=_help(
+            "Only artifacts that one of these keys signed are run; see docs/signing.md.",
+            example=("key.pub.pem",),
+        ),
+    )
     path: Path | None = None

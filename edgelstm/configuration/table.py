@@ -36,6 +36,7 @@ class TableReader:
         environ: the environment, which secrets may come from.
         problems: takes the mistakes.
         top: keys that belong at the top of the file, for the hint.
+        elsewhere: whether the secrets are on another computer.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class TableReader:
         environ: Mapping[str, str],
         problems: Problems,
         top: Collection[str] = (),
+        *,
+        elsewhere: bool = False,
     ) -> None:
         self._folder, self._environ, self._problems = folder, environ, problems
-        self._top = top
+        self._top, self._elsewhere = top, elsewhere
 
     def read(self, kind: type, table: Any, key: Key) -> Any:
         """An instance of a dataclass; None when there was a mistake.
@@ -158,7 +161,7 @@ class TableReader:
             ConfigurationError: it is another; the message is what is said of the key.
         """
         if field.secret or (Secret in field.kinds and isinstance(value, dict)):
-            return read_secret(value, name, self._folder, self._environ)
+            return read_secret(value, name, self._folder, self._environ, elsewhere=self._elsewhere)
         for kind in field.kinds:
             choices = choices_of(kind)
             if type(value) in (str, int) and value in choices:

@@ -197,6 +197,8 @@ class _Writer:
                 for key, each in value.items()
             )
             return f"{{ {pairs} }}"
+        if isinstance(value, tuple):
+            return f"[{', '.join(self._format(each, name) for each in value)}]"
         return format_value(value)
 
     def _shown(self, path: Path) -> Path:

@@ -17,6 +17,7 @@ from edgelstm.configuration.hosts import host_name, is_loopback
 from edgelstm.configuration.settings import MetricsSettings
 from edgelstm.errors import ConfigurationError, MissingDependencyError
 from edgelstm.health import Health, Status
+from edgelstm.health_data import describe
 
 _LOG = logging.getLogger(__name__)
 _MOST_CONNECTIONS = 16
@@ -127,27 +128,6 @@ def _healthz(health: Callable[[], Health]) -> Callable[[str], Body]:
         return status, "application/json", text.encode() + b"\n"
 
     return answer
-
-
-def describe(health: Health) -> dict[str, Any]:
-    """What `/healthz` says, as plain data."""
-    return {
-        "status": health.status.value,
-        "problems": list(health.problems),
-        "gateway": health.gateway,
-        "version": health.version,
-        "uptime_seconds": round(max(0.0, health.time - health.started), 3),
-        "sensors": {
-            sensor.name: {
-                "status": sensor.status.value,
-                "problem": sensor.problem,
-                "silent_seconds": round(sensor.silent_for, 3),
-                "warming_up": sensor.warming_up,
-                "open_alerts": sensor.open_alerts,
-            }
-            for sensor in health.sensors
-        },
-    }
 
 
 class _Server(socketserver.ThreadingMixIn, HTTPServer):

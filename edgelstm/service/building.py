@@ -17,6 +17,7 @@ from edgelstm.service.groups import Single, Together
 from edgelstm.service.lane import Group, one_rate, sensors_of
 from edgelstm.service.sensor import WatchedSensor
 from edgelstm.session import Session
+from edgelstm.signing import TrustedKeys
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +50,22 @@ def build_crew(settings: RunSettings, outbox: Outbox) -> Crew:
 
     Raises:
         ArtifactError: an artifact is damaged, computes something else here, or cannot watch.
+        SignatureError: this device has public keys, and one of them cannot be used or an artifact
+            is signed by none of them.
+        MissingDependencyError: it has public keys, and nothing that checks signatures.
         BackendError: no runtime can run it.
         ConfigurationError: a setting does not fit it.
     """
     groups: dict[str, list[Group]] = {}
     sensors: dict[str, WatchedSensor] = {}
+    trusted = TrustedKeys.of_device(settings.public_keys)
+    if trusted:
+        places = " and ".join(ring.place for ring in trusted.rings)
+        log.info("Only artifacts signed by a key of %s are run.", places)
     try:
         for source, names in _together(settings):
             chosen = {name: settings.sensors[name] for name in names}
-            group = _build(chosen, settings.name, outbox)
+            group = _build(chosen, settings.name, outbox, trusted)
             groups.setdefault(source, []).append(group)
             sensors |= {sensor.name: sensor for sensor in group.sensors}
         for of_source in groups.values():
@@ -104,10 +112,12 @@ def _together(settings: RunSettings) -> list[tuple[str, list[str]]]:
     return [(str(key[0]), names) for key, names in alike.items()]
 
 
-def _build(chosen: Mapping[str, SensorSettings], gateway: str, outbox: Outbox) -> Group:
+def _build(
+    chosen: Mapping[str, SensorSettings], gateway: str, outbox: Outbox, trusted: TrustedKeys
+) -> Group:
     """A group of sensors that have the same artifact."""
     first = next(iter(chosen.values()))
-    session = open_session(first)
+    session = open_session(first, trusted)
     if len(chosen) == 1:
         try:
             pipeline = make_pipeline(session, first)
@@ -148,17 +158,26 @@ def make_pipeline(session: Stepped, settings: SensorSettings) -> Pipeline:
     )
 
 
-def open_session(settings: SensorSettings) -> Session:
+def open_session(settings: SensorSettings, trusted: TrustedKeys | None = None) -> Session:
     """Loads a sensor's artifact, and makes sure that it computes here what it did when made.
+
+    Args:
+        settings: of the sensor.
+        trusted: whose artifacts are accepted; None for everybody's.
 
     Raises:
         ArtifactError: it is damaged, or its golden vectors do not hold; or the calibration beside
             it is damaged or another model's.
+        SignatureError: nobody who is trusted signed it, or it was changed since.
         BackendError: no runtime can run it.
         ConfigurationError: a setting makes no sense.
     """
     session, taken = load_calibrated(
-        settings.artifact, settings.backend, settings.delegate, calibration=settings.calibration
+        settings.artifact,
+        settings.backend,
+        settings.delegate,
+        calibration=settings.calibration,
+        trusted=trusted,
     )
     if taken is not None:
         log.info("Using the calibration in %s.", taken)

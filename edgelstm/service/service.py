@@ -23,6 +23,7 @@ from edgelstm.notice import Notice
 from edgelstm.outbox import FILE, Outbox
 from edgelstm.service.building import Crew, build_crew, restore
 from edgelstm.service.handover import adopt, hand_over, kept_lanes
+from edgelstm.service.health_file import HealthFile
 from edgelstm.service.hooks import ExtraSink, Hooks, Page
 from edgelstm.service.lane import Group, Lane, one_rate, sensors_of
 from edgelstm.sinks import Sink, SinkContext
@@ -40,6 +41,7 @@ _STATUS_S = 10.0
 _FLUSH_S = 5.0
 _DRAIN_S = 5.0
 _LOCK_S = 0.2
+_AT_ONCE = ("save_every", "public_keys")  # what a reload can change beside the tables
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Service:
         extra_sinks: beside those of the configuration.
         hooks: who is told what.
         notifier: of the service manager.
+        health_file: where it keeps written down how it is; None for nowhere.
 
     Raises:
         EdgelstmError: an artifact, the outbox or a setting is not what it should be.
@@ -81,12 +84,14 @@ class Service:
         extra_sinks: Sequence[ExtraSink] = (),
         hooks: Hooks | None = None,
         notifier: Notifier | None = None,
+        health_file: Path | None = None,
     ) -> None:
         self.settings = settings
         self._patient, self._reconnect = patient, reconnect
         self._extra_sinks = tuple(extra_sinks)
         self._hooks = hooks or Hooks()
         self._notifier = notifier or Notifier({})
+        self._health_file = HealthFile(health_file, self.health) if health_file else None
         # A simple queue, because a signal's handler may put into it at any moment.
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._started = time.time()
@@ -148,6 +153,8 @@ class Service:
         self._start_couriers()
         for lane in self.lanes.values():
             lane.start()
+        if self._health_file is not None:
+            self._health_file.start()
         self._notifier.ready(self._status())
 
     def stop(self) -> None:
@@ -198,6 +205,8 @@ class Service:
             return
         self._closed = True
         self._notifier.stopping()
+        if self._health_file is not None:
+            self._health_file.close()
         for lane in self.lanes.values():
             lane.stop()
         for lane in self.lanes.values():
@@ -403,7 +412,7 @@ class Service:
             retired += lane.groups
         retired += hand_over(kept, crew, old)
         # What needs a new start keeps what it was started with.
-        later = {name: getattr(before, name) for name in changes.rest if name != "save_every"}
+        later = {name: getattr(before, name) for name in changes.rest if name not in _AT_ONCE}
         self.settings = replace(settings, **later)
         self._crew = crew
         for name, groups in crew.groups.items():

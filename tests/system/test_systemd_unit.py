@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from systemd_machine import PROJECT, Machine, booted, make_root, why_not, write
 
 from edgelstm.sinks.journal import MESSAGE_ID
+from edgelstm_devices.release import RELEASE_MARK, Mode
+from edgelstm_devices.unit import render_unit
 
 SETUP = PROJECT / "devices/setup"
 UNIT = SETUP / "edgelstm@.service"
@@ -71,6 +74,52 @@ def test_the_docs_say_how_exposed_the_service_is(tmp_path: Path) -> None:
     assert found, said
     assert float(found[1]) < 2
     assert f"exposure level of {found[1]}" in (PROJECT / "docs/service.md").read_text()
+
+
+def rendered(mode: Mode, folder: Path, **more: Any) -> Path:
+    """The unit of a release, with a program that is installed here."""
+    text = render_unit("pump", mode, ("char-ttyACM", "char-ttyUSB"), **more)
+    file = folder / "edgelstm@pump.service"
+    file.write_text(text.replace(f"{RELEASE_MARK}/runtime/bin/edgelstm", "/bin/true"))
+    return file
+
+
+@needs_analyze
+@pytest.mark.parametrize("coral", [False, True])
+@pytest.mark.parametrize("mode", ["system", "user"])
+def test_the_unit_of_a_release(tmp_path: Path, mode: Mode, coral: bool) -> None:
+    """systemd has nothing to say against it, and finds the service well shut in."""
+    file = rendered(mode, tmp_path, coral=coral, systemd=252)
+    scope = ["--user"] if mode == "user" else []
+    for arguments in ([*scope, "verify"], ["security", "--offline=true"]):
+        done = subprocess.run(
+            ["/usr/bin/systemd-analyze", "--no-pager", *arguments, str(file)],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), arguments
+        if "verify" in arguments:
+            assert done.stdout == ""
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+) ", done.stdout)
+    assert found, done.stdout
+    assert float(found[1]) < 3
+
+
+@needs_analyze
+def test_the_unit_to_install_for_one_user(tmp_path: Path) -> None:
+    text = (SETUP / "edgelstm-user@.service").read_text()
+    file = tmp_path / "edgelstm@pump.service"
+    file.write_text(text.replace("%h/.local/share/edgelstm/bin/edgelstm", "/bin/true"))
+    done = subprocess.run(
+        ["/usr/bin/systemd-analyze", "--user", "verify", str(file)],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture(scope="module")

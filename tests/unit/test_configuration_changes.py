@@ -77,6 +77,7 @@ def test_everything_else_is_named() -> None:
         "outbox": OutboxSettings(max_days=1.0),
         "dashboard": DashboardSettings(),
         "metrics": MetricsSettings(),
+        "public_keys": (Path("key.pem"),),
     }
     tables = {"sources", "sensors", "sinks", "path"}
     assert others.keys() | tables == {each.name for each in fields(RunSettings)}

@@ -54,6 +54,7 @@ def test_the_example_is_in_force_as_it_stands(tmp_path: Path) -> None:
 
 def test_every_key_of_every_table_is_in_it_and_can_be_uncommented(tmp_path: Path) -> None:
     (tmp_path / "pump.tflite").touch()
+    (tmp_path / "key.pub.pem").touch()
     text = uncommented(write_template())
     data = tomllib.loads(text)
     assert data["sources"]["board"].keys() == names(SourceSettings)
@@ -140,11 +141,13 @@ def full(folder: Path) -> RunSettings:
         OutboxSettings(16.0, 3.0),
         DashboardSettings("0.0.0.0", 80, Secret("https://TOKEN")),  # noqa: S104
         MetricsSettings("::1", 0),
+        (folder / "one.pem", folder / "keys/two.pem"),
     )
 
 
 def test_settings_that_are_written_are_read_back(tmp_path: Path) -> None:
-    for name in ("a.tflite", "b.tflite"):
+    (tmp_path / "keys").mkdir()
+    for name in ("a.tflite", "b.tflite", "one.pem", "keys/two.pem"):
         (tmp_path / name).touch()
     before = full(tmp_path)
     text = write_template(before, folder=tmp_path)

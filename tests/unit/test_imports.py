@@ -14,6 +14,7 @@ HEAVY = (
     "ai_edge_quantizer",
     "serial",
     "pyarrow",
+    "cryptography",
 )
 
 

@@ -21,10 +21,10 @@ from edgelstm.backends.graph import DelegateCounters
 from edgelstm.configuration.settings import MetricsSettings
 from edgelstm.errors import MissingDependencyError
 from edgelstm.health import Health, OutboxHealth, SensorHealth, SinkHealth, SourceHealth, Status
+from edgelstm.health_data import describe
 from edgelstm.latency import LatencyHistogram
 from edgelstm.metrics import MetricsServer
 from edgelstm.metrics.collector import HealthCollector
-from edgelstm.metrics.server import describe
 from edgelstm.pipeline import PipelineCounters
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

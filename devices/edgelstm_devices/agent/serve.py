@@ -26,7 +26,7 @@ from .layout import Layout
 SILENCE_S = 20.0
 CALLS = {
     "facts": "facts",
-    "prepare": "releases",
+    "prepare": "preparing",
     "missing": "store",
     "receive": "store",
     "install_runtime": "runtimes",
@@ -37,9 +37,12 @@ CALLS = {
     "settle": "trial",
     "prune": "releases",
     "releases": "releases",
-    "uninstall": "releases",
+    "uninstall": "uninstalling",
+    "services": "status",
     "status": "status",
     "trust": "trust",
+    "untrust": "trust",
+    "trusted_keys": "trust",
 }
 """The module that has each call, a function of the same name."""
 
