@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class HostChoice:
             self.host,
             mode="user" if self.mode == "user" else "system",
             ssh_options=self.ssh_options,
-            ask_password=ask_password if click.get_text_stream("stdin").isatty() else None,
+            ask_password=ask_password if sys.stdin.isatty() else None,
         ) as remote:
             yield remote
 

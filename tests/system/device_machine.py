@@ -90,13 +90,15 @@ def settle(root: Path, folder: Path, port: int) -> None:
     write(
         root / "etc/passwd",
         "".join(f"{n}:x:{i}:{i}:{n}:{homes[n]}:/bin/bash\n" for n, i in _USERS.items())
+        + "messagebus:x:989:989::/nonexistent:/usr/sbin/nologin\n"
         + "sshd:x:990:65534::/run/sshd:/usr/sbin/nologin\n"
         + "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     )
     write(
         root / "etc/group",
         "".join(f"{n}:x:{i}:\n" for n, i in _USERS.items())
-        + "nogroup:x:65534:\ndialout:x:20:pi\nplugdev:x:46:\nsystemd-journal:x:991:\n",
+        + "nogroup:x:65534:\ndialout:x:20:pi\nplugdev:x:46:\nsystemd-journal:x:991:\n"
+        + "messagebus:x:989:\n",
     )
     shadow = "".join(f"{n}:{password if n == 'ann' else '*'}:19000::::::\n" for n in _USERS)
     write(root / "etc/shadow", shadow, 0o640)

@@ -27,7 +27,8 @@ def main():
     command, *rest = sys.argv[1:]
     if command != "run" or "--check" in rest:
         broken = any(pathlib.Path(a).read_text() == "broken" for a in rest if a.endswith(".tflite"))
-        verified = {"runtime": "made", "runs": 3, "first": "the recording"}
+        first = {"run": 2, "target": "flow", "got": 1.0, "expected": 2.0, "tolerance": 0.1}
+        verified = {"runtime": "made", "runs": 3, "first": first if broken else None}
         print(json.dumps({"findings": []} if command == "doctor" else verified))
         sys.exit(command == "verify" and broken)
     model = pathlib.Path(rest[0]).with_name("pump.tflite").read_bytes()
