@@ -62,7 +62,9 @@ class DeviceMachine:
 
     def cut(self) -> None:
         """Ends every connection to it at once, as a pulled cable does."""
-        self.machine.run("pkill", "-9", "-f", "^sshd: [a-z]", check=False)
+        listening = self.machine.show("ssh.service", "MainPID")
+        script = f"pgrep -x sshd | grep -vx {listening} | xargs -r kill -9"
+        self.machine.run("sh", "-c", script, check=False)
 
 
 def make_device_root(root: Path, folder: Path, port: int) -> None:

@@ -73,6 +73,11 @@ def _make_root(root: Path, keys: Path, port: int) -> None:
     units = root / "etc/systemd/system"
     write(units / "cpuinfo.service", _CPUINFO_UNIT)
     write(root / "etc/systemd/system.conf.d/cpu.conf", f"[Manager]\nDefaultEnvironment={_CPU}\n")
+    # ProtectProc= gives services another /proc. This one has the drop-in of a user, too.
+    write(
+        units / "edgelstm@.service.d/cpuinfo.conf",
+        "[Service]\nBindReadOnlyPaths=/opt/cpuinfo:/proc/cpuinfo\n",
+    )
     with suppress(FileNotFoundError):
         shutil.rmtree(root / "etc/pam.d")
     settle(root, keys, port)
