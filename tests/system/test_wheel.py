@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -25,6 +26,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+COLLECTION = "edgelstm_devices/ansible/ansible_collections/edgelstm/edgelstm"
+
+# What deployment needs of its files is there, too.
+DEPLOYING = """
+import tempfile
+from pathlib import Path
+from edgelstm_devices.own_wheel import own_wheel
+from edgelstm_devices.remote import Remote
+from edgelstm_devices.unit import render_unit
+with tempfile.TemporaryDirectory() as folder, Remote.local(Path(folder)) as remote:
+    facts = remote.facts(online=False)
+    wheel = own_wheel(Path(folder))
+    unit = render_unit("pump", "system", ["char-ttyACM"])
+    print(facts["python"]["architecture"], wheel.name, "ttyACM" in unit)
+"""
+
+
 def test_it_claims_only_the_projects_own_names(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
@@ -38,6 +56,12 @@ def test_it_claims_only_the_projects_own_names(wheel: Path) -> None:
         "edgelstm/demo/data/LICENSE-NAB.txt",
         "edgelstm/py.typed",
         "edgelstm_devices/data/pi4.toml",
+        "edgelstm_devices/runtimes.toml",
+        "edgelstm_devices/locks/ai-edge-litert.txt",
+        "edgelstm_devices/setup/edgelstm@.service",
+        "edgelstm_devices/agent/trial.py",
+        f"{COLLECTION}/galaxy.yml",
+        f"{COLLECTION}/plugins/module_utils/agent/trial.py",
     ):
         assert expected in names
 
@@ -72,3 +96,5 @@ def test_a_clean_environment_runs_what_a_device_runs(wheel: Path, tmp_path: Path
     code = f"import edgelstm as e; s = e.load({tiny!r}); print(s.verify(), len(s.step([20, -5])))"
     answer = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "None 2\n"
+    answer = subprocess.run([python, "-c", DEPLOYING], capture_output=True, text=True, check=True)
+    assert answer.stdout == f"{os.uname().machine} edgelstm-0.1.0-py3-none-any.whl True\n"
