@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from edgelstm.signing import TrustedKeys
+from edgelstm.errors import DeploymentError
 from edgelstm_devices.condition import condition_of
-from edgelstm_devices.planning import Choice, ReleasePlan, plan_release
+from edgelstm_devices.planning import Choice, ReleasePlan, keys_for_device, plan_release
 from edgelstm_devices.remote import Remote
 from edgelstm_devices.wheelhouse import default_cache
 
@@ -94,7 +94,7 @@ class Outcome:
     """How a deployment ended.
 
     Attributes:
-        release: the id of the new release.
+        release: the id of the new release; of the one that runs already, with `nothing_to_do`.
         proofs: of before the switch.
         trial: what the agent's `trial` gave; None when a proof failed, or nothing was to be done.
         nothing_to_do: whether the device runs just that already.
@@ -157,7 +157,7 @@ class Deployment:
         Raises:
             EdgelstmError: something is wrong with what is to be deployed.
         """
-        keys = TrustedKeys.of(self.trusted)
+        keys = keys_for_device(self.trusted)
         plan = plan_release(
             facts,
             self.choice,
@@ -194,30 +194,33 @@ class Deployment:
             steps.append("write into /etc/edgelstm/trusted, at the end")
         return [*steps, f"install and start the unit edgelstm@{name}"]
 
-    def runs_already(self, plan: ReleasePlan) -> bool:
-        """Whether the device runs just that, and well."""
+    def runs_already(self, plan: ReleasePlan) -> str:
+        """The id of the release there that is just that, if it runs, and well; else ""."""
         spec = plan.ready.spec
         answer = self.remote.call("status", layout=self.remote.layout)
-        return any(
-            service["name"] == spec.service
-            and (service["made"] or {}).get("digest") == spec.digest
-            and not service["trial"]
-            and condition_of(service).word in ("ok", "degraded")
-            for service in answer["services"]
-        )
+        for service in answer["services"]:
+            if (
+                service["name"] == spec.service
+                and (service["made"] or {}).get("digest") == spec.digest
+                and not service["trial"]
+                and condition_of(service).word in ("ok", "degraded")
+            ):
+                return str(service["release"])
+        return ""
 
     def carry_out(self, plan: ReleasePlan) -> Outcome:
         """Deploys.
 
         Raises:
-            DeploymentError: something could not be done; the device runs what it ran.
+            DeploymentError: something could not be done; the device runs what it ran, unless the
+                message says that the new release serves.
             ConnectionLostError: the connection ended; the device goes back by itself.
         """
         began = time.monotonic()
         spec = plan.ready.spec
-        if self.runs_already(plan):
+        if release := self.runs_already(plan):
             self._trust()
-            return Outcome(spec.id, nothing_to_do=True, seconds=time.monotonic() - began)
+            return Outcome(release, nothing_to_do=True, seconds=time.monotonic() - began)
         document = spec.to_dict()
         self._change("prepare", service=spec.service, groups=list(plan.groups))
         self._send(plan)
@@ -243,14 +246,27 @@ class Deployment:
                 # Not before: the release of before may be signed by nobody, and had to be able to
                 # start again.
                 self._trust()
-                self._change("prune", service=spec.service, keep=KEPT_RELEASES)
+                self._prune(spec.service)
         return Outcome(spec.id, proofs, trial, seconds=time.monotonic() - began)
 
     def _trust(self) -> None:
         if self.trusted:
-            keys = {path.name: path.read_text(encoding="ascii") for path in self.trusted}
-            added = self._change("trust", keys=keys)["added"]
+            # A comment in such a file may be in any encoding.
+            keys = {path.name: path.read_text("utf-8", "replace") for path in self.trusted}
+            try:
+                added = self._change("trust", keys=keys)["added"]
+            except DeploymentError as error:
+                raise DeploymentError(
+                    f"The release serves, but the device does not trust the keys yet: {error}"
+                ) from error
             self.audience.step("Trusts", ", ".join(added) or "these keys already")
+
+    def _prune(self, service: str) -> None:
+        """Removes what is old. The new release serves in any case; the next one tries again."""
+        try:
+            self._change("prune", service=service, keep=KEPT_RELEASES)
+        except DeploymentError as error:
+            self.audience.step("Note", f"old releases were not removed: {error}")
 
     def _change(self, name: str, **arguments: Any) -> Any:
         return self.remote.call(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgelstm.diagnosis.finding import Finding
-from edgelstm.errors import DeploymentError, EdgelstmError
-from edgelstm.signing import signed_by
+from edgelstm.errors import ConfigurationError, DeploymentError, EdgelstmError
+from edgelstm.keys import PublicKey
+from edgelstm.signing import TrustedKeys, signed_by
 from edgelstm_devices.bundle import Bundle, assemble
 from edgelstm_devices.preflight import (
     Wanted,
@@ -25,7 +26,14 @@ from edgelstm_devices.profiles import Profile, find_profile, load_profiles
 from edgelstm_devices.release import Mode
 from edgelstm_devices.runtime_bundle import make_runtime
 from edgelstm_devices.runtimes import Runtime
-from edgelstm_devices.shipment import CONFIGURATION, Options, Shipment, read_shipment, service_name
+from edgelstm_devices.shipment import (
+    CONFIGURATION,
+    Options,
+    Shipment,
+    check_service,
+    read_shipment,
+    service_name,
+)
 from edgelstm_devices.unit import port_classes, render_unit
 from edgelstm_devices.wheel_names import Target
 from edgelstm_devices.wheelhouse import Progress
@@ -50,6 +58,9 @@ class Choice:
         offline: whether all wheels are sent.
         extras: more packages, see `runtime_bundle.make_runtime`.
         expect_readings: whether readings must come for it to be proved.
+
+    Raises:
+        ConfigurationError: no service can be called so.
     """
 
     source: Path
@@ -65,6 +76,7 @@ class Choice:
         """Names the service."""
         if not self.service:
             object.__setattr__(self, "service", service_name(self.source))
+        check_service(self.service)
 
     @property
     def port(self) -> str | None:
@@ -109,8 +121,8 @@ class ReleasePlan:
             DeploymentError: the device has problems.
         """
         if self.bundle is None:
-            problems = "; ".join(f"{one.name}: {one.what}" for one in self.problems)
-            raise DeploymentError(f"The device is not fit: {problems}")
+            problems = "; ".join(f"{one.name}: {one.what.rstrip('.')}" for one in self.problems)
+            raise DeploymentError(f"The device is not fit: {problems}.")
         return self.bundle
 
 
@@ -186,6 +198,23 @@ def plan_release(
     return replace(plan, bundle=bundle, groups=_groups(facts, shipment, coral=coral))
 
 
+def keys_for_device(files: Sequence[Path]) -> TrustedKeys:
+    """The public keys in some files, which a device is to trust.
+
+    Raises:
+        SignatureError: a file is no public key.
+        ConfigurationError: two would have one name there.
+    """
+    names: dict[str, PublicKey] = {}
+    for path in files:
+        key = PublicKey.read(path)
+        if names.setdefault(path.name.removesuffix(".pem"), key) != key:
+            raise ConfigurationError(
+                f"Two keys are called {path.name}, and on the device each has its name; rename one."
+            )
+    return TrustedKeys.of(files)
+
+
 def _profile(facts: Mapping[str, Any], choice: Choice) -> Profile | None:
     if choice.profile:
         return find_profile(choice.profile)
@@ -204,8 +233,10 @@ def _options(facts: Mapping[str, Any], choice: Choice) -> tuple[Options, list[Fi
     except EdgelstmError as error:
         if choice.port is not None:  # the preflight says what is wrong with it
             return choice.options, []
-        mend = "edgelstm ports"
-        return choice.options, [Finding("ports", "serial port", "problem", str(error), mend)]
+        what, mend = str(error), "ls -l /dev/serial/by-id"
+        if facts.get("ports") is None:
+            what = "which there are could not be found out in time; try again, or give --port."
+        return choice.options, [Finding("ports", "serial port", "problem", what, mend)]
 
 
 def _signed(shipment: Shipment | None, name: str) -> bool:

@@ -8,49 +8,20 @@ second agent is started with sudo.
 from __future__ import annotations
 
 import contextlib
-import json
-import queue
 import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from edgelstm.errors import DeploymentError
-from edgelstm_devices import sending
+from edgelstm_devices.calling import Agent, ConnectionLostError, OnEvent, Starter, ignore
 from edgelstm_devices.release import Mode
-from edgelstm_devices.ssh import open_ssh, why
+from edgelstm_devices.ssh import open_ssh
+
+__all__ = ["AskPassword", "ConnectionLostError", "OnEvent", "Remote", "connect", "ignore"]
 
 AskPassword = Callable[[str], str]
-OnEvent = Callable[[Mapping[str, Any]], None]
-_CHUNK = 1 << 16
-_HEARTBEAT_S = 2.0
-_NOT_FOUND = 127
-
-
-def ignore(event: Mapping[str, Any]) -> None:
-    """Hears an event and does nothing."""
-    del event
-
-
-class ConnectionLostError(DeploymentError):
-    """The connection to a device ended in the middle."""
-
-
-class _Starter(Protocol):
-    """What starts programs on the device."""
-
-    host: str
-
-    def start(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
-        """With pipes."""
-        ...
-
-    def run(self, argv: Sequence[str], stdin: BinaryIO | None = None) -> int:
-        """With this program's input, or another one, and its output."""
-        ...
 
 
 class _Local:
@@ -64,157 +35,6 @@ class _Local:
 
     def run(self, argv: Sequence[str], stdin: BinaryIO | None = None) -> int:
         return subprocess.run(argv, stdin=stdin, check=False).returncode
-
-
-class _Agent:
-    """An agent's process, seen from here.
-
-    Args:
-        starter: starts it.
-        prefix: what stands before it, such as ["sudo", "-n", "--"].
-        python: of the device.
-        password: the line that comes first, for sudo.
-
-    Raises:
-        DeploymentError: it does not start.
-    """
-
-    def __init__(
-        self, starter: _Starter, prefix: Sequence[str], python: str, password: str | None
-    ) -> None:
-        self._host = starter.host
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._complaints: deque[str] = deque(maxlen=50)
-        self._lock = threading.Lock()
-        self._calls = 0
-        self._closed = threading.Event()
-        self._process = starter.start([*prefix, *sending.command(python)])
-        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
-        if not (stdin and stdout and stderr):
-            raise AssertionError("they are pipes")
-        self._stdin: Any = stdin
-        self._threads = [
-            threading.Thread(target=run, args=arguments, daemon=True)
-            for run, arguments in (
-                (self._complain, (stderr,)),
-                (self._read, (stdout,)),
-                (self._beat, ()),
-            )
-        ]
-        self._threads[0].start()
-        try:
-            if password is not None:
-                self._write(password.encode() + b"\n")
-            self._greet(stdout)
-            self._write(sending.payload())
-        except BaseException:
-            self.close()
-            raise
-        for thread in self._threads[1:]:
-            thread.start()
-
-    def call(
-        self, name: str, arguments: Mapping[str, Any], on_event: OnEvent, body: BinaryIO | None
-    ) -> Any:
-        """Makes a call and waits for its answer."""
-        self._calls += 1
-        number = self._calls
-        message = {"id": number, "call": name, "arguments": arguments, "body": body is not None}
-        self._send(message)
-        if body is not None:
-            # While nothing was said against it.
-            while self._answers.empty() and (chunk := body.read(_CHUNK)):
-                self._send({"chunk": len(chunk)}, chunk)
-            self._send({"chunk": 0})
-        while True:
-            try:
-                answer = self._answers.get()
-                if answer is None:
-                    raise self._lost()
-                if answer.get("id") != number:
-                    continue
-                if "event" not in answer:
-                    break
-                on_event(answer["event"])
-            except KeyboardInterrupt:
-                # The device goes back by itself, and says so.
-                self._send({"cancel": True})
-        if "error" in answer:
-            raise DeploymentError(answer["error"])
-        return answer["result"]
-
-    def close(self) -> None:
-        """Ends it; a call that is running there is finished there."""
-        self._closed.set()
-        with contextlib.suppress(OSError):
-            self._stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(1)
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe:
-                pipe.close()
-
-    def _greet(self, stdout: Any) -> None:
-        for line in iter(stdout.readline, b""):
-            if line.startswith(sending.HELLO):
-                version = line[len(sending.HELLO) :].decode().strip()
-                if tuple(map(int, version.split("."))) < sending.OLDEST:
-                    raise DeploymentError(
-                        f"{self._host} has Python {version}, and edgelstm needs 3.11; install a "
-                        "newer system there (Raspberry Pi OS of 2023, Debian 12)."
-                    )
-                return
-        code = self._process.wait()
-        self._threads[0].join(1)
-        text = "\n".join(self._complaints)
-        if code == _NOT_FOUND:
-            raise DeploymentError(
-                f"{self._host} has no python3; log in there and run: sudo apt-get install python3"
-            )
-        if "sudo" in text or "password is required" in text:
-            raise DeploymentError(
-                f"{self._host} does not let you become root ({text.splitlines()[-1]}); use a user "
-                "who may use sudo, or install for one user only with --user."
-            )
-        raise DeploymentError(why(self._host, text))
-
-    def _send(self, message: Mapping[str, Any], raw: bytes = b"") -> None:
-        self._write(json.dumps(message).encode() + b"\n" + raw)
-
-    def _write(self, content: bytes) -> None:
-        with self._lock:
-            try:
-                self._stdin.write(content)
-                self._stdin.flush()
-            except (OSError, ValueError):
-                raise self._lost() from None
-
-    def _lost(self) -> ConnectionLostError:
-        said = f" ({self._complaints[-1].rstrip('.')})" if self._complaints else ""
-        return ConnectionLostError(f"The connection to {self._host} ended in the middle{said}.")
-
-    def _read(self, stdout: Any) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            for line in iter(stdout.readline, b""):
-                self._answers.put(json.loads(line))
-        self._answers.put(None)
-
-    def _complain(self, stderr: Any) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            for line in iter(stderr.readline, b""):
-                if text := line.decode(errors="replace").strip():
-                    self._complaints.append(text)
-
-    def _beat(self) -> None:
-        with contextlib.suppress(ConnectionLostError):
-            while not self._closed.wait(_HEARTBEAT_S):
-                self._send({"alive": True})
 
 
 class Remote:
@@ -233,7 +53,7 @@ class Remote:
 
     def __init__(
         self,
-        starter: _Starter,
+        starter: Starter,
         mode: Mode,
         root: str | None = None,
         ask_password: AskPassword | None = None,
@@ -242,7 +62,7 @@ class Remote:
         self.host = starter.host
         self.layout = {"mode": mode, "root": root}
         self._starter, self._ask, self._python = starter, ask_password, python
-        self._agents: dict[bool, _Agent] = {}
+        self._agents: dict[bool, Agent] = {}
         self._sudo: str | None = None
         self._password: str | None = None
 
@@ -341,12 +161,12 @@ class Remote:
         """Whether becoming root there takes a password."""
         return self.layout["mode"] == "system" and self._how_root() == "password"
 
-    def _agent(self, root: bool) -> _Agent:
+    def _agent(self, root: bool) -> Agent:
         prefix = self._prefix() if root else []
         privileged = bool(prefix)
         if privileged not in self._agents:
             password = self._password if "-S" in prefix else None
-            self._agents[privileged] = _Agent(self._starter, prefix, self._python, password)
+            self._agents[privileged] = Agent(self._starter, prefix, self._python, password)
         return self._agents[privileged]
 
     def _prefix(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import tempfile
 import time
@@ -111,8 +112,9 @@ def kept(data: bytes, name: str, cache: Path) -> Path:
         raise _no_room(cache, error) from error
 
 
+@functools.cache
 def kept_wheel(cache: Path) -> Path:
-    """The wheel of the edgelstm that runs here, in the cache.
+    """The wheel of the edgelstm that runs here, in the cache; for all devices of a fleet the same.
 
     Raises:
         DeploymentError: it cannot be made or written.

@@ -74,6 +74,19 @@ def service_name(source: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", source.stem).strip("-_")[:64] or "edgelstm"
 
 
+def check_service(name: str) -> None:
+    """Checks the name of a service.
+
+    Raises:
+        ConfigurationError: no service can be called so.
+    """
+    if not _SERVICE.fullmatch(name):
+        raise ConfigurationError(
+            f"A service cannot be called {name!r}: letters, digits, '_', '.' and '-' will do, "
+            "at most 64 of them."
+        )
+
+
 def read_shipment(
     source: Path, service: str, *, mode: Mode = "system", options: Options | None = None
 ) -> Shipment:
@@ -94,11 +107,7 @@ def read_shipment(
             or the service cannot be called so.
         ArtifactError: an artifact or a calibration is damaged, or none.
     """
-    if not _SERVICE.fullmatch(service):
-        raise ConfigurationError(
-            f"A service cannot be called {service!r}: letters, digits, '_', '.' and '-' will do, "
-            "at most 64 of them."
-        )
+    check_service(service)
     given = options or Options()
     if source.suffix == CONFIGURATION:
         return _of_configuration(source, service, mode, given)

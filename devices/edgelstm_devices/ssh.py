@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,9 +14,16 @@ from typing import BinaryIO
 
 from edgelstm.errors import DeploymentError
 
-_CONNECTION_FAILED = 255
+CONNECTION_FAILED = 255
+"""The exit code of ssh that tells of itself, not of the program."""
+
 # A dead connection is noticed in 15 seconds.
 _ALIVE = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
+# What a user's configuration does when the user logs in, and is in the way here.
+_PLAIN = ("-o", "RemoteCommand=none", "-o", "ClearAllForwardings=yes")
+_LONGEST_FOLDER = 60  # of the 107 bytes that a socket's path may have, with what ssh puts behind it
+# What ssh says at the end when a host on the way was not reached, about which it said more before.
+_CONSEQUENCE = re.compile(r"kex_exchange_identification: |Connection closed by UNKNOWN ")
 
 
 class Ssh:
@@ -29,7 +37,11 @@ class Ssh:
 
     def __init__(self, host: str, options: Sequence[str], control: Path) -> None:
         self.host = host
-        self._options = [*options, *_ALIVE, "-o", f"ControlPath={control}"]
+        self._given = tuple(options)
+        # Not ControlPath=, which would be taken apart at a blank.
+        socket = str(control).replace("%", "%%")
+        self._alone = [*options, *_ALIVE, *_PLAIN]
+        self._options = [*self._alone, "-S", socket]
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """What runs a program there; arguments arrive as they are."""
@@ -58,8 +70,19 @@ class Ssh:
             code = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=said, check=False)
             said.seek(0)
             text = said.read().decode(errors="replace")
-        if code.returncode == _CONNECTION_FAILED:
-            raise DeploymentError(why(self.host, text))
+        if code.returncode == CONNECTION_FAILED:
+            if _CONSEQUENCE.search(text):
+                text = self._ask_again() or text
+            raise DeploymentError(why(self.host, text, self._given))
+
+    def _ask_again(self) -> str:
+        """What ssh says of a host on the way; of a connection that is to stay it says nothing."""
+        command = ["ssh", "-T", *self._alone, "-o", "ControlPath=none", "-o", "BatchMode=yes"]
+        command += ["--", self.host, "true"]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True
+        )
+        return done.stderr
 
     def _log_out(self) -> None:
         command = ["ssh", *self._options, "-O", "exit", "--", self.host]
@@ -80,32 +103,51 @@ def open_ssh(host: str, options: Sequence[str] = ()) -> Iterator[Ssh]:
             "There is no ssh on this computer; install it: sudo apt-get install openssh-client"
         )
     # The path of a socket is short: hence not below the user's cache.
-    with tempfile.TemporaryDirectory(prefix="edgelstm-") as folder:
-        ssh = Ssh(host, options, Path(folder, "%C"))
-        ssh._log_in()
+    short = len(tempfile.gettempdir().encode()) <= _LONGEST_FOLDER
+    place = None if short else "/tmp"  # noqa: S108  # a folder of one's own in there
+    with tempfile.TemporaryDirectory(prefix="edgelstm-", dir=place) as folder:
+        ssh = Ssh(host, options, Path(folder, "ssh"))
         try:
+            # A connection may stay behind when this is interrupted.
+            ssh._log_in()
             yield ssh
         finally:
             ssh._log_out()
 
 
-def why(host: str, text: str) -> str:
-    """What ssh's complaint means, in a sentence with what to do."""
+def why(host: str, text: str, options: Sequence[str] = ()) -> str:
+    """What ssh's complaint means, in a sentence with what to do.
+
+    Args:
+        host: as ssh was given it.
+        text: that ssh said.
+        options: that it was given.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = lines[-1].rstrip(".") if lines else "ssh did not say why"
+    telling = [line for line in lines if not _CONSEQUENCE.match(line)] or lines
+    last = telling[-1].rstrip(".") if telling else "ssh did not say why"
+    way = shlex.join([*options, host])
     if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
+        forget = re.search(r"ssh-keygen -f .+ -R .+", text)
         return (
             f"{host} has another host key than it had: it was set up anew, or it is another "
-            "computer; if you know why, forget the old key with: ssh-keygen -R HOST"
+            "computer; if you know why, forget the old key with: "
+            f"{forget[0].strip() if forget else 'ssh-keygen -R HOST'}"
         )
     if "Host key verification failed" in text:
+        whose = f"of {host}" if telling == lines else f"of a host on the way to {host}"
         return (
-            f"The host key of {host} is not known; log in once by hand to check and accept it: "
-            f"ssh {host}"
+            f"The host key {whose} is not known; log in once by hand to check and accept it: "
+            f"ssh {way}"
+        )
+    if "Too many authentication failures" in text:
+        return (
+            f"{host} does not let you in, because too many wrong keys were tried; name the right "
+            "one with: -i KEY -o IdentitiesOnly=yes"
         )
     if "Permission denied" in text:
         return (
-            f"{host} does not let you in ({last}); try: ssh {host}, and copy your key there with: "
-            f"ssh-copy-id {host}"
+            f"{host} does not let you in ({last}); try: ssh {way}, and copy your key there with: "
+            f"ssh-copy-id {way}"
         )
-    return f"{host} cannot be reached ({last}); try: ssh {host}"
+    return f"{host} cannot be reached ({last}); try: ssh {way}"

@@ -19,10 +19,11 @@ from edgelstm.commands.deploy_lines import (
     about_device,
     findings_page,
     outcome_lines,
+    plan_data,
     plan_lines,
     troubles,
 )
-from edgelstm.commands.host_options import HostChoice, host_options
+from edgelstm.commands.host_options import HostChoice, Seconds, host_options
 from edgelstm.commands.trial_lines import outcome as trial_outcome
 from edgelstm.errors import ConfigurationError
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from edgelstm_devices.deploying import Outcome, Timing
     from edgelstm_devices.planning import Choice
 
-_SECONDS = click.FloatRange(min=0)
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_SECONDS = Seconds(min=0)
+_POSITIVE = Seconds(min=0, min_open=True)
 
 
 @click.command(short_help="Bring an artifact to a device, prove it there, and run it.")
@@ -90,7 +91,12 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @fleet_options
 @click.option("--check", is_flag=True, help="Look whether the device is fit, and change nothing.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print how it ended as JSON.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print how it ended as JSON; with --check or --dry-run what was found.",
+)
 def deploy(
     chosen: HostChoice,
     fleet: FleetChoice | None,
@@ -113,13 +119,15 @@ def deploy(
 
     Exit code: 0 when the device runs the release, 1 when it does not, 2 for a mistake.
 
-    Examples: edgelstm deploy pump.tflite pi@pump-3
+    Example: edgelstm deploy pump.tflite pi@pump-3
 
-    edgelstm deploy pump.toml --inventory hosts.ini --batch 10%
+    Many devices: edgelstm deploy pump.toml --inventory hosts.ini --batch 10%
     """
     from edgelstm_devices.deploying import Timing
+    from edgelstm_devices.planning import keys_for_device
 
     choice = _choice(source, chosen, wanted)
+    keys_for_device(trust)
     timing = Timing(ready_timeout, readings_timeout, grace)
     if fleet is not None:
         if chosen.host or chosen.ssh_options:
@@ -185,16 +193,20 @@ def _to_one(
             narrator.step("Device", f"{chosen.host}: {about_device(facts)}")
             plan = deployment.plan(facts)
             narrator.done()
-            if check and as_json:
+            if as_json and (check or plan.problems):
                 found = [one.to_dict() for one in plan.findings]
                 click.echo(json.dumps({"ok": not plan.problems, "findings": found}, indent=2))
-            else:
+            if not (as_json and check):
                 for line in (findings_page if check else troubles)(plan.findings):
                     click.echo(line, err=not check)
             if check or plan.problems:
                 return 1 if plan.problems else 0
             sending = deployment.sending(plan)
-            for line in plan_lines(plan, sending, deployment.as_root(plan, facts)):
+            as_root = deployment.as_root(plan, facts)
+            if as_json and dry_run:
+                click.echo(json.dumps(plan_data(plan, sending, as_root), indent=2))
+                return 0
+            for line in plan_lines(plan, sending, as_root):
                 click.echo(line, err=not dry_run)
             if dry_run:
                 return 0

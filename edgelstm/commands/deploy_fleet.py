@@ -69,7 +69,6 @@ _OPTIONS = (
     click.option("--keep-bundles", "keep", metavar="FOLDER", type=click.Path(path_type=Path),
                  help="Keep what is sent, for playbooks of your own."),
 )  # fmt: skip
-_ALONE = ("limit", "skip_unfit", "ask_become_password", "keep")
 
 
 def fleet_options(function: Callable[..., Any]) -> Callable[..., Any]:

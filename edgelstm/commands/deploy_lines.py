@@ -102,6 +102,24 @@ def plan_lines(plan: ReleasePlan, sending: Sending, as_root: Sequence[str]) -> I
         yield f"{'As root':<{_TITLE}}{', '.join(as_root)}"
 
 
+def plan_data(plan: ReleasePlan, sending: Sending, as_root: Sequence[str]) -> dict[str, Any]:
+    """What is going to be deployed, as JSON has it."""
+    spec = plan.ready.spec
+    return {
+        "ok": True,
+        "findings": [one.to_dict() for one in plan.findings],
+        "service": spec.service,
+        "release": spec.id,
+        "digest": spec.digest,
+        "artifacts": list(spec.artifacts),
+        "ports": list(plan.shipment.ports) if plan.shipment else [],
+        "runtime": spec.runtime.id,
+        "offline": spec.runtime.offline,
+        "send": {"files": len(sending.files), "bytes": sending.bytes, "of_bytes": sending.whole},
+        "as_root": list(as_root),
+    }
+
+
 def outcome_lines(outcome: Outcome, host: str, service: str) -> Iterator[str]:
     """How it ended, but for the trial itself (see `trial_lines`)."""
     for proof in outcome.proofs:

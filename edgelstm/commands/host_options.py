@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edgelstm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from edgelstm_devices.remote import Remote
@@ -47,6 +50,19 @@ class HostChoice:
             ask_password=ask_password if sys.stdin.isatty() else None,
         ) as remote:
             yield remote
+
+
+class Seconds(click.FloatRange):
+    """A time that a device waits, which has an end."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parses the option."""
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
 
 
 def ask_password(host: str) -> str:
@@ -91,6 +107,8 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ssh_option: tuple[str, ...],
         **kwargs: Any,
     ) -> Any:
+        if host is not None and not host.strip():  # such as "$PI" that is not set
+            raise ConfigurationError("The HOST is empty; name a device, such as pi@pump-3.")
         options = [word for each in ssh_option for word in ("-o", each)]
         for letter, value in (("-p", ssh_port), ("-i", identity), ("-F", ssh_config)):
             if value is not None:

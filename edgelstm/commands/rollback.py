@@ -6,7 +6,7 @@ import json
 
 import click
 
-from edgelstm.commands.host_options import HostChoice, host_options
+from edgelstm.commands.host_options import HostChoice, Seconds, host_options
 from edgelstm.commands.on_device import tell_of_root, the_service
 from edgelstm.commands.trial_lines import outcome, step
 
@@ -17,7 +17,7 @@ from edgelstm.commands.trial_lines import outcome, step
 @click.option("--to", default="", metavar="ID", help="That release; by default the last good one.")
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

@@ -87,9 +87,7 @@ def _sign(artifact: Path, key: Path, output: Path | None, force: bool) -> None:
 def _make_key(path: Path, passphrase: bool) -> None:
     asked = os.environ.get(_PASSPHRASE, "")
     if passphrase and not asked:
-        asked = click.prompt(
-            "Passphrase", hide_input=True, confirmation_prompt=True, err=True, type=str
-        )
+        asked = _type("The key is to have a passphrase", twice=True)
     public: PublicKey = write_new_keys(path, asked)
     click.echo(
         f"Wrote {path}, which signs: keep it secret, and a copy of it safe.\n"
@@ -102,9 +100,17 @@ def _ask() -> str:
     """The passphrase of a key that has one."""
     if (given := os.environ.get(_PASSPHRASE)) is not None:
         return given
+    return _type("The key has a passphrase")
+
+
+def _type(why: str, *, twice: bool = False) -> str:
     try:
-        return str(click.prompt("Passphrase", hide_input=True, err=True, type=str))
+        return str(
+            click.prompt(
+                "Passphrase", hide_input=True, confirmation_prompt=twice, err=True, type=str
+            )
+        )
     except click.Abort as error:
         raise ConfigurationError(
-            f"The key has a passphrase: type it, or put it into the variable {_PASSPHRASE}."
+            f"{why}: type it, or put it into the variable {_PASSPHRASE}."
         ) from error

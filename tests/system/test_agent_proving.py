@@ -153,6 +153,23 @@ def test_a_configuration_that_will_not_do_says_why(device: Layout) -> None:
     assert answer["text"].splitlines() == [f"line {number}" for number in range(12, 20)]
 
 
+def test_a_runtime_that_was_damaged_is_told_of_where_a_proof_fails(device: Layout) -> None:
+    assert [one["ok"] for one in proved(device, {"code": 2}, GOOD)] == [True, True, False]
+    spec = staged(device, {}, GOOD)
+    program = device.runtimes / spec["runtime"]["id"] / "bin/edgelstm"
+    whole = program.read_bytes()
+    try:
+        program.write_bytes(whole + b"(")
+        answer = prove(Context(), layout=device, spec=spec)
+        program.write_bytes(b"")
+        with pytest.raises(AgentError, match="runtime is damaged"):
+            prove(Context(), layout=device, spec=spec)
+    finally:
+        program.write_bytes(whole)
+    assert (answer[-1]["what"], answer[-1]["ok"]) == ("runtime", False)
+    assert f"{program} is not as it was installed; run there: rm -r /" in answer[-1]["text"]
+
+
 def test_what_hangs_is_ended(device: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proving, "_CHECK_S", 0.5)
     [*_, answer] = proved(device, {"sleep": 3600}, GOOD)

@@ -19,7 +19,7 @@ from edgelstm_devices.agent.context import Context
 from edgelstm_devices.agent.layout import Layout
 from edgelstm_devices.agent.proving import prove
 from edgelstm_devices.agent.releases import stage
-from edgelstm_devices.agent.runtimes import install_runtime
+from edgelstm_devices.agent.runtimes import damaged_file, install_runtime
 from edgelstm_devices.runtime_bundle import make_runtime
 from edgelstm_devices.runtimes import load_runtimes
 from edgelstm_devices.wheel_names import Target
@@ -70,6 +70,7 @@ def test_a_good_release_is_proved_without_its_port(device: tuple[Layout, dict[st
         ("configuration", True),
     ], answers
     assert "golden runs hold" in answers[1]["text"]
+    assert damaged_file(layout, runtime["id"]) == ""
     assert answers[2]["text"] == "pump.toml will do: 1 sensor, 0 sinks."
 
 

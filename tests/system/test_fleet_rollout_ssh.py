@@ -112,6 +112,19 @@ def test_nothing_begins_while_a_host_is_unfit(tmp_path: Path, server: Sshd) -> N
     assert not (tmp_path / "root").exists()
 
 
+def test_neither_settings_of_ansible_nor_a_folder_with_a_space_are_in_the_way(
+    tmp_path: Path, server: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setenv("ANSIBLE_ANY_ERRORS_FATAL", "true")
+    gone = f"pump-2 ansible_port={free_port()}"
+    result, _ = deploy(inventory(tmp_path, server, "pump-1", gone))
+    assert result.hosts[0].reason == "pump-1 is not for this."
+    assert "Connection refused" in result.hosts[1].reason
+
+
 def test_a_host_that_is_fit_waits_for_those_that_are_not(tmp_path: Path, server: Sshd) -> None:
     bundle = make_release(tmp_path / "made", "pump", "a model")
     path = inventory(tmp_path, server, "pump-1", f"pump-2 ansible_port={free_port()}")

@@ -113,6 +113,23 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
 }
 
 
+def test_a_release_that_ends_while_the_card_takes_its_time(trials: Trials) -> None:
+    assert trials.trial(trials.stage("card", "r1"), grace=0.0).result["committed"]
+    spec = trials.stage("card", "r2", ends_after=2.5)
+    done = trials.trial(spec, grace=0.5, slow_card=3.0)
+    assert not done.result["committed"], done
+    assert "it ended with exit status 7" in done.result["reason"]
+    assert (trials.running("card"), trials.current("card")) == ("r1", "r1")
+    assert not [name for name in trials.traces("card") if "/." in name]
+
+
+def test_a_release_that_ends_just_when_it_was_taken_is_started_again(trials: Trials) -> None:
+    done = trials.trial(trials.stage("just", "r1", ends_after=2.0), grace=0.5, slow_end=2.5)
+    assert done.result["committed"], done
+    trials.machine.wait(lambda: trials.running("just") == "r1", "another start")
+    trials.machine.run("systemctl", "stop", unit("just"))
+
+
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_release_gives_way_to_the_one_before(trials: Trials, kind: str) -> None:
     plan, changes, reason = BAD[kind]

@@ -75,7 +75,7 @@ while True:
 """
 
 _DRIVER = f"""
-import json, os, sys
+import json, os, sys, time
 sys.path.insert(0, "/opt/source/devices/edgelstm_devices")
 sys.dont_write_bytecode = True
 from agent import switching, trial
@@ -109,6 +109,12 @@ take, finish = switching.Taking.to_take, switching.Taking.to_finish
 if die_after >= 0:
     switching.Taking.to_take = lambda self: tuple(counted(one) for one in take(self))
     switching.Taking.to_finish = lambda self: tuple(counted(one) for one in finish(self))
+slow_end = arguments.pop("slow_end", 0.0)
+if slow_end:
+    switching.Taking.to_finish = lambda self: (lambda: time.sleep(slow_end), *finish(self))
+slow_card = arguments.pop("slow_card", 0.0)
+if slow_card:
+    os.sync = lambda: time.sleep(slow_card)
 mode = arguments.pop("mode", "system")
 root = arguments.pop("root", "{ROOT}" if mode == "system" else None)
 try:
@@ -207,7 +213,9 @@ class Trials:
             name: of the call.
             wrapper: a command that runs it.
             die_after: so many of the steps that take a release it dies by SIGKILL; None for never.
-            arguments: of the call; the caller is gone from the event `gone_at` on.
+            arguments: of the call; the caller is gone from the event `gone_at` on, what is
+                written takes `slow_card` seconds to reach the card, and between the step that takes
+                a release and those after it are `slow_end` seconds.
         """
         arguments["mode"] = self._mode
         command = ["/usr/bin/python3", DRIVER, name, json.dumps(arguments)]

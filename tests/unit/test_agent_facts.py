@@ -259,11 +259,22 @@ def test_every_python_is_asked_once_and_a_broken_one_is_left_out(tmp_path: Path)
     assert found[0]["missing"] == ["venv"]
 
 
+def test_root_starts_no_python_that_others_could_have_put_there(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"usr/bin/python3.11": ""})
+    (root / "usr/bin").chmod(0o777)
+    started: list[str] = []
+    for number in (0, 1000):
+        looking = Machine(str(root), lambda *argv: started.append(argv[0]), {}, number)
+        assert pythons(looking) == []
+        assert started == ([] if number == 0 else ["/usr/bin/python3.11"])
+
+
 def test_this_python_is_known_where_nothing_can_be_started() -> None:
     [found] = pythons(Machine("/", lambda *_: None))
     assert found["version"].split(".")[:2] == [str(n) for n in sys.version_info[:2]]
     assert found["missing"] == []
-    started = pythons(Machine())
+    only = {"PATH": "", "HOME": "/nonexistent"}
+    started = pythons(Machine("/", environ=only))
     assert found in started  # asked as a program it says the same
 
 

@@ -76,6 +76,28 @@ def test_a_tree_goes_though_it_may_not_be_written(tmp_path: Path) -> None:
     remove_tree(tmp_path / "kept")
 
 
+def test_root_changes_no_mode_by_a_path_that_others_could_bend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b").chmod(0o555)
+
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "no")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "rmdir", fail)
+    with pytest.raises(PermissionError):
+        remove_tree(tmp_path / "a")
+    assert (tmp_path / "a/b").stat().st_mode & 0o777 == 0o555
+
+
+def test_nobody_else_may_hold_a_lock(tmp_path: Path) -> None:
+    """To lock a file it is enough to read it, and the service must not keep deployments out."""
+    with locked(tmp_path / ".lock", Caller()):
+        assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_folder_goes_at_once_also_after_it_went_half(tmp_path: Path) -> None:
     for name in ("x", ".x.gone"):
         (tmp_path / name / "y").mkdir(parents=True)

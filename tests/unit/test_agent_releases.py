@@ -14,6 +14,7 @@ from edgelstm_devices.agent.history import append_history
 from edgelstm_devices.agent.layout import Layout
 from edgelstm_devices.agent.preparing import prepare
 from edgelstm_devices.agent.releases import prune, release_ids, releases, stage
+from edgelstm_devices.agent.runtimes import install_runtime
 from edgelstm_devices.agent.switching import claimed
 from edgelstm_devices.agent.uninstalling import uninstall
 
@@ -204,6 +205,25 @@ def test_another_services_things_stay(layout: Layout) -> None:
     assert (fan / "runtime/bin/python").exists()
 
 
+def test_a_damaged_release_of_another_service_is_no_reason_to_fail(layout: Layout) -> None:
+    damaged = deploy(layout, 1, "fan") / "release.json"
+    for number in (1, 2, 4):
+        deploy(layout, number)
+    make_old(layout)
+    damaged.chmod(0o644)
+    damaged.write_text("{")
+    removed = prune(Caller(), layout=layout, service="pump", keep=0)
+    assert removed == {"releases": [RELEASE(1)], "runtimes": [], "files": 0}
+
+
+def test_a_runtime_that_is_wanted_again_is_not_old(layout: Layout) -> None:
+    runtime = a_spec(layout, 1)["runtime"]
+    deploy(layout, 2)
+    make_old(layout)
+    assert not install_runtime(Caller(), layout=layout, runtime=runtime)["made"]
+    assert prune(Caller(), layout=layout, service="pump", keep=0)["runtimes"] == []
+
+
 def test_nothing_is_removed_during_a_trial(layout: Layout) -> None:
     deploy(layout, 1)
     stage(Caller(), layout=layout, spec=a_spec(layout, 2))
@@ -240,13 +260,27 @@ def test_the_last_one_takes_the_root_with_it(layout: Layout) -> None:
     assert not layout.root.exists()
 
 
-def test_profiles_of_devices_are_no_data_of_a_service(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["devices", "trusted"])
+def test_profiles_of_devices_and_keys_are_no_data_of_a_service(tmp_path: Path, name: str) -> None:
     layout = a_layout(tmp_path)
-    profiles = tmp_path / ".config/edgelstm/devices"
-    profiles.mkdir(parents=True)
-    deploy(layout, 1, "devices")
-    uninstall(Caller(), layout=layout, service="devices", purge=True)
-    assert profiles.is_dir()
+    folder = tmp_path / ".config/edgelstm" / name
+    folder.mkdir(parents=True)
+    deploy(layout, 1, name)
+    uninstall(Caller(), layout=layout, service=name, purge=True)
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize("name", ["", "services", "services/pump/releases", "runtimes", "store"])
+def test_root_starts_nothing_where_others_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    layout = Layout("system", tmp_path / "edgelstm")
+    folder = layout.root / name
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(AgentError, match="may be changed by others than root"):
+        prepare(Caller(), layout=layout, service="pump")
 
 
 def test_a_reader_is_not_let_write(tmp_path: Path) -> None:

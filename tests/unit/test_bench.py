@@ -573,3 +573,9 @@ def test_without_golden_vectors_the_means_are_stepped(tiny: Artifact, tmp_path: 
 def test_help_has_an_example() -> None:
     page = run("--help")
     assert "Example: edgelstm bench pump.tflite" in page
+
+
+def test_a_host_that_is_empty_is_not_this_machine(tiny_path: Path) -> None:
+    result = CliRunner().invoke(main, ["bench", str(tiny_path), "--on", ""])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "The HOST is empty" in result.stderr

@@ -13,6 +13,7 @@ from edgelstm_devices.fleet import COLLECTIONS, FleetOptions, FleetResult, HostR
 from edgelstm_devices.fleet.choosing import host_choice
 from edgelstm_devices.fleet.outcome import Progress, failure, settled, unreachable
 from edgelstm_devices.fleet.playbooks import Playbooks, environment
+from edgelstm_devices.fleet.survey import Survey
 from edgelstm_devices.planning import Choice
 from edgelstm_devices.shipment import Options
 
@@ -59,12 +60,13 @@ def test_a_host_that_serves_it_already_is_not_proved_again() -> None:
     results, lines = rolled(
         event("playbook_on_play_start"),
         event("runner_on_start", "a", "Compare"),
-        event("runner_on_ok", "a", "Compare", missing=[], serves=True),
+        event("runner_on_ok", "a", "Compare", missing=[], serves=True, release=OLD),
         event("runner_on_start", "a", "Prove and switch"),
         event("runner_on_skipped", "a", "Prove and switch"),
         hosts="a",
     )
-    assert results == {"a": HostResult("a", "same", NEW)}
+    # Of the same content, which was made before.
+    assert results == {"a": HostResult("a", "same", OLD)}
     assert lines == ["Batch 1:", "a: the release serves already"]
 
 
@@ -104,7 +106,8 @@ def service(active: str, release: str, trial: str = "") -> dict[str, Any]:
     ("status", "state", "release"),
     [
         (service("active", OLD), "old", OLD),
-        (service("failed", OLD), "none", ""),
+        (service("active", NEW), "new", NEW),
+        (service("failed", NEW), "none", ""),
         ({"services": []}, "none", ""),
         ({"services": [{"name": "fan", "release": OLD, "unit": None, "trial": ""}]}, "none", ""),
         (None, "unknown", ""),
@@ -114,17 +117,18 @@ def test_what_serves_is_what_the_device_says_afterwards(
     status: dict[str, Any] | None, state: str, release: str
 ) -> None:
     seen = HostResult("a", "unknown", "", "it never got ready")
-    after = settled(seen, status, "pump")
+    after = settled(seen, status, "pump", NEW)
     assert (after.state, after.release, after.reason) == (state, release, "it never got ready")
+    assert not after.good
 
 
 def test_a_release_that_is_still_on_trial_is_told() -> None:
-    after = settled(HostResult("a", "unknown", "", "cut"), service("active", OLD, NEW), "pump")
+    after = settled(HostResult("a", "unknown", "", "cut"), service("active", OLD, NEW), "pump", NEW)
     assert (after.state, after.reason) == ("unknown", f"cut; the release {NEW} is on trial there")
 
 
 def test_a_host_that_was_not_begun_stays_so_with_what_serves_there() -> None:
-    after = settled(HostResult("a", "untouched"), service("active", OLD), "pump")
+    after = settled(HostResult("a", "untouched"), service("active", OLD), "pump", NEW)
     assert after == HostResult("a", "untouched", OLD)
 
 
@@ -135,6 +139,7 @@ def test_the_table() -> None:
             HostResult("pump-22", "old", OLD, "it never got ready"),
             HostResult("pump-3", "untouched", OLD),
             HostResult("pump-4", "none", "", "no space left on device"),
+            HostResult("pump-5", "new", NEW, "it cannot be reached"),
         )
     )
     assert result.lines() == [
@@ -142,7 +147,8 @@ def test_the_table() -> None:
         f"pump-22  {OLD}  an older release serves: it never got ready",
         f"pump-3   {OLD}  not begun",
         "pump-4   -                         nothing serves: no space left on device",
-        "1 of 4 hosts serve it.",
+        f"pump-5   {NEW}  the new release serves, and was proved: it cannot be reached",
+        "2 of 5 hosts serve it.",
     ]
     assert not result.good
     assert FleetResult((HostResult("a", "new", NEW), HostResult("b", "same", NEW))).good
@@ -158,6 +164,26 @@ def test_the_table_of_hosts_that_were_only_looked_at() -> None:
     ]
     assert not result.good
     assert FleetResult(result.hosts[:1]).good
+    none = FleetResult(result.hosts[1:], changed=False)
+    assert none.lines()[-1] == "Nothing was changed on any host."
+
+
+def test_a_host_that_ansible_did_not_come_to_is_not_fit() -> None:
+    survey = Survey()
+    survey.hear(event("runner_on_start", "a", "Look at the device"))
+    survey.hear(event("runner_on_ok", "a", "Look at the device", facts={}))
+    survey.hear(event("runner_on_unreachable", "b", "Look at the device", msg="no route"))
+    for host, why in (("a", "ended before it was looked at"), ("b", "no route")):
+        with pytest.raises(DeploymentError, match=why):
+            survey.wish(host)
+
+
+@pytest.mark.parametrize("name", ["facts", "rollout", "status"])
+def test_settings_of_ansible_do_not_end_a_batch_in_the_middle(name: str) -> None:
+    play = (COLLECTION / f"playbooks/{name}.yml").read_text().splitlines()
+    assert "  any_errors_fatal: false" in play
+    # With `free`, a host that is done has the next batch begin while others still work.
+    assert name != "rollout" or "  strategy: ansible.builtin.linear" in play
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def test_a_service_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def events() -> Iterator[Reading]:
         yield from (Reading(60.0 * i, (20.0, -5.0), i) for i in range(7))
-        until(lambda: read(path)["sensors"]["pump"]["readings"] == 7)
+        until(lambda: path.exists() and read(path)["sensors"]["pump"]["readings"] == 7)
         told.append(read(path))
 
     def opened(*_: object, **__: object) -> FakeSource:

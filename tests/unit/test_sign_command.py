@@ -212,6 +212,9 @@ def test_a_key_with_a_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong.exit_code == 2
     assert "locked.pem has another passphrase" in wrong.stderr
     assert "The key has a passphrase: type it, or put it into the variable" in invoke(*sign).stderr
+    nobody = invoke("sign", "--new-key", "other.pem", "--passphrase")
+    assert nobody.exit_code == 2
+    assert "The key is to have a passphrase: type it, or put it into the" in nobody.stderr
     assert files() == before
     done(*sign, typed=typed)
     monkeypatch.setenv(VARIABLE, "wrong")

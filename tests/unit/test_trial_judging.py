@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,15 @@ from edgelstm_devices.agent.switching import (
     release_spec,
     unit_text,
 )
+from edgelstm_devices.agent.systemd import Systemd
 from edgelstm_devices.agent.trial import previous_good
-from edgelstm_devices.agent.watching import has_ended, is_wanted, read_health, silent_sensors
+from edgelstm_devices.agent.watching import (
+    Watch,
+    has_ended,
+    is_wanted,
+    read_health,
+    silent_sensors,
+)
 
 
 @pytest.fixture
@@ -120,6 +129,25 @@ def test_one_at_a_time(service: Service) -> None:
         assert claim.noted() == {}
 
 
+def test_what_is_uninstalled_meanwhile_cannot_be_claimed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        (service.folder / "trial.lock").unlink()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(AgentError, match="nothing of pump on the device"), claimed(service):
+        pass
+
+
+def test_nobody_else_may_claim(service: Service) -> None:
+    with claimed(service) as claim:
+        assert claim.path.stat().st_mode & 0o777 == 0o600
+
+
 def test_nothing_to_claim(tmp_path: Path) -> None:
     with (
         pytest.raises(AgentError, match="nothing of pump on the device"),
@@ -153,7 +181,47 @@ def test_sensors_that_were_silent_before() -> None:
     assert silent_sensors(health(a="failing", b="failing")) == frozenset()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 8}', "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"pid": 8}',
+        "{}",
+        '{"pid": 7, "sensors": []}',
+        '{"pid": 7, "sensors": {"a": {}}}',
+        '{"pid": 7, "sensors": {"a": 1}}',
+        '{"pid": 7, "sensors": {"a": {"status": "ok", "readings": "many"}}}',
+        '{"pid": 7, "status": {}}',
+        '{"pid": 7, "problems": [1]}',
+        '{"pid": 7, "problems": 1}',
+        '{"pid": 7, "x": ' + "[" * 100_000,
+        '{"pid": 7, "x": "' + "y" * (1 << 20) + '"}',
+    ],
+    ids=range(14),
+)
 def test_no_health_of_this_process(service: Service, text: str) -> None:
     service.health_file.write_text(text)
     assert read_health(service, "7") == {}
+
+
+def test_a_pipe_or_a_link_is_no_health_and_holds_up_nobody(service: Service) -> None:
+    os.mkfifo(service.health_file)
+    assert read_health(service, "7") == {}
+    service.health_file.unlink()
+    other = service.folder / "other"
+    other.write_text('{"pid": 7}')
+    service.health_file.symlink_to(other)
+    assert read_health(service, "7") == {}
+    other.replace(service.health_file)
+    assert read_health(service, "7") == {"pid": 7}
+
+
+def test_why_it_ended_is_told_without_a_journal(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    watch = Watch(Systemd(service.layout), service, "", lambda: True, 1.0)
+    state = {"Result": "oom-kill", "ExecMainStatus": "9"}
+    assert watch._why_ended(state) == "it needed more memory than there is"

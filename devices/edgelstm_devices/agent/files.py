@@ -21,6 +21,8 @@ from .context import AgentError, Context
 
 FOLDER, FILE, FIXED_FILE = 0o755, 0o644, 0o444
 """Modes: everybody may read, for the service is another user than who writes."""
+LOCK_FILE = 0o600
+"""But for locks: whoever may open a file for reading may lock it, and so keep deployments out."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PATIENCE_S = 900.0  # another deployment may be installing packages on a slow device
@@ -122,10 +124,13 @@ def remove_tree(path: Path) -> None:
             path.unlink()
         return
 
-    def again(function: Any, name: str, _why: Any) -> None:
-        # Its own user may not take a file out of a folder that is not to be written.
+    def again(function: Any, name: str, why: Any) -> None:
         if not os.path.lexists(name):
             return
+        # Modes are nothing to root, who must not follow paths through what another user may change.
+        if os.geteuid() == 0:
+            raise why[1]
+        # Its own user may not take a file out of a folder that is not to be written.
         for folder in (Path(name).parent, Path(name)):
             if folder.is_dir() and not folder.is_symlink():
                 folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IRWXU)
@@ -163,7 +168,7 @@ def locked(path: Path, context: Context) -> Iterator[int]:
     """
     stop, told = time.monotonic() + _PATIENCE_S, False
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, LOCK_FILE)
         try:
             if _lock(descriptor, path):
                 yield descriptor

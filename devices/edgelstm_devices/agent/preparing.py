@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import stat
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,18 +40,34 @@ def prepare(
         `user`: whom the service will run as.
 
     Raises:
-        AgentError: this may not be done, or there is no systemd that could run services.
+        AgentError: this may not be done, there is no systemd that could run services, or a folder
+            of root's may be changed by others.
     """
     place = layout.service(service)
     with in_words(layout.root):
         make_folder(place.releases)
         make_folder(layout.store)
         make_folder(layout.runtimes)
+        if layout.mode == "system" and os.geteuid() == 0:
+            below = (layout.store, layout.runtimes, layout.services, place.folder, place.releases)
+            for folder in (layout.root, *below):
+                _require_roots_own(folder)
     if layout.mode == "system":
         _make_user(layout.user, groups)
     else:
         _let_linger()
     return {"user": layout.user or pwd.getpwuid(os.geteuid()).pw_name}
+
+
+def _require_roots_own(folder: Path) -> None:
+    """Refuses a folder where somebody else could change what root starts."""
+    status = folder.stat()
+    others = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0)
+    if status.st_uid or status.st_mode & others:
+        raise AgentError(
+            f"On the device {folder} may be changed by others than root, who starts programs "
+            f"there; run there: sudo chown root: {folder} && sudo chmod go-w {folder}"
+        )
 
 
 def _make_user(name: str, groups: Sequence[str]) -> None:

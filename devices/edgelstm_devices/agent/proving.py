@@ -21,6 +21,7 @@ from .context import AgentError, Context
 from .files import in_words, make_folder
 from .layout import Layout, Service
 from .programs import PATH, Done, Identity, identity, run
+from .runtimes import damaged_file
 from .unit_environment import UnitEnvironment, manager_environment, unit_environment
 
 COUNTED = ("python", "runtimes", "artifact")
@@ -47,17 +48,26 @@ def prove(context: Context, *, layout: Layout, spec: Mapping[str, Any]) -> list[
         For each in this order: `what` ("doctor", "verify NAME", "configuration"), `ok`, `text` (a
         sentence, or the last lines of what it said) and `data` (what it said as JSON, or None).
         `doctor` is given the first artifact; of its problems only those in `COUNTED` count. Every
-        one is tried, though an earlier one failed.
+        one is tried, though an earlier one failed. "runtime" is there besides when one failed, and
+        the runtime was damaged since it was made.
 
     Raises:
         AgentError: the release is not there, its user is missing, or the caller went away.
     """
     place = layout.service(spec["service"])
     folder = place.release(spec["id"])
+    runtime = spec["runtime"]["id"]
     with in_words(folder), _bench(context, layout, place, spec) as bench:
-        answer = [_doctor(context, bench, folder / spec["artifacts"][0])]
-        answer += [_verify(context, bench, folder / name) for name in spec["artifacts"]]
-        answer.append(_check(context, bench, folder / spec["configuration"]))
+        try:
+            answer = [_doctor(context, bench, folder / spec["artifacts"][0])]
+            answer += [_verify(context, bench, folder / name) for name in spec["artifacts"]]
+            answer.append(_check(context, bench, folder / spec["configuration"]))
+        except AgentError as error:
+            if context.alive() and (damage := _damage(layout, runtime)):
+                raise AgentError(damage) from error
+            raise
+        if not all(one["ok"] for one in answer) and (damage := _damage(layout, runtime)):
+            answer.append(_answer("runtime", False, damage, None))
     return answer
 
 
@@ -217,6 +227,23 @@ def _check(context: Context, bench: _Bench, configuration: Path) -> dict[str, An
     context.event(what="proving", name=what)
     done = bench.run(context, "run", configuration, "--check", timeout=_CHECK_S)
     return _answer(what, done.code == 0, _said(done, _CHECK_S), None)
+
+
+def _damage(layout: Layout, runtime: str) -> str:
+    """What is said of a damaged runtime, which is not made anew by itself; "" of a whole one."""
+    folder = layout.runtimes / runtime
+    try:
+        found = damaged_file(layout, runtime)
+    except (OSError, ValueError) as error:
+        found = f"{folder} ({error})"
+    if not found:
+        return ""
+    sudo = "sudo " if layout.mode == "system" else ""
+    return (
+        f"The device's runtime is damaged (a memory card may be wearing out): {found} is not as it "
+        f"was installed; run there: {sudo}rm -r {folder} and deploy again at once, for what runs "
+        "there may not start again until then."
+    )
 
 
 def _answer(what: str, ok: bool, text: str, data: Any) -> dict[str, Any]:

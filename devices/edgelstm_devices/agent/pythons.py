@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from .machine import Machine
@@ -53,6 +55,8 @@ print(json.dumps({{
 def pythons(machine: Machine) -> list[dict[str, Any]]:
     """Every Python 3 that is found, one entry each; the one that runs this comes first.
 
+    Each is started, so root leaves out those that somebody else could have put there.
+
     Each has `executable` (no link; of a virtual environment the one that made it), `version`,
     `implementation`, `bits`, `architecture` (see `architecture_of`), `threaded` (built without the
     lock), `libc` (name and version) and `missing` (what it lacks of `MODULES`).
@@ -92,8 +96,26 @@ def _candidates(machine: Machine) -> list[str]:
     # A link and what it points to are one Python, which is asked once.
     distinct: dict[str, str] = {}
     for name in [*own, *names]:
-        distinct.setdefault(os.path.realpath(machine.path(name)), name)
+        path = os.path.realpath(machine.path(name))
+        if name in own or machine.user != 0 or is_roots_own(path):
+            distinct.setdefault(path, name)
     return list(distinct.values())[:_MOST]
+
+
+def is_roots_own(path: str) -> bool:
+    """Whether nobody but root can put another program in the place of one; root runs no others."""
+    parts = [Path(path), *Path(path).parents]
+    try:
+        found = [part.stat() for part in parts]
+    except OSError:
+        return False
+    # A folder like /tmp is everybody's, but what is in it stays with its owner. Groups that may
+    # write, such as staff in /usr/local, are of the administrator's choice.
+    sticky = [stat.S_ISDIR(one.st_mode) and one.st_mode & stat.S_ISVTX for one in found]
+    return all(
+        one.st_uid == 0 and (own or not one.st_mode & stat.S_IWOTH)
+        for one, own in zip(found, sticky)  # noqa: B905  # Python 3.9 has no strict=
+    )
 
 
 def _ask(machine: Machine, path: str) -> dict[str, Any] | None:

@@ -198,12 +198,18 @@ def _named_in_units(place: Service) -> list[str]:
 
 
 def _remove_unneeded(layout: Layout) -> tuple[list[str], int]:
-    """Removes runtimes and files of the store that no release of any service has."""
+    """Removes runtimes and files of the store that no release of any service has.
+
+    Nothing goes while it cannot be told what a release needs.
+    """
     runtimes, needed = set(), set()
     for name in layout.names():
         place = layout.service(name)
         for identifier in release_ids(place):
-            spec = release_spec(place, identifier)
+            try:
+                spec = release_spec(place, identifier)
+            except AgentError:  # damaged; what was just deployed is taken all the same
+                return [], 0
             runtimes.add(spec["runtime"]["id"])
             # Wheels stay with the runtime: the next one differs in a few, and only those are sent.
             for file in (*spec["files"].values(), *spec["runtime"]["wheels"].values()):

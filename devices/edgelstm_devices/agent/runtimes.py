@@ -6,6 +6,9 @@ file `.complete`, which is written when all the rest has reached the disk.
 
 from __future__ import annotations
 
+import base64
+import csv
+import hashlib
 import json
 import os
 import re
@@ -64,6 +67,7 @@ def install_runtime(
         make_folder(layout.runtimes)
         with locked(layout.root / LOCK, context) as lock:
             if is_complete(layout, identifier):
+                (folder / COMPLETE).touch()  # for `prune` of another service: it is wanted again
                 return {"id": identifier, "made": False}
             remove_unfinished_runtimes(layout)
             remove_tree(folder)  # that of a Python that is gone
@@ -79,6 +83,29 @@ def is_complete(layout: Layout, identifier: str) -> bool:
     """Whether a runtime can be used: it was made to its end, and its Python is still there."""
     folder = layout.runtimes / identifier
     return (folder / COMPLETE).is_file() and (folder / "bin/python").exists()
+
+
+def damaged_file(layout: Layout, identifier: str) -> str:
+    """The first file of a runtime that is not as pip put it there; "" when there is none.
+
+    What pip installed it wrote down, with a digest of each file (PEP 376). Compiled modules have
+    none: Python makes them from the others.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    for record in sorted((layout.runtimes / identifier).glob("lib/python*/*/*.dist-info/RECORD")):
+        with record.open(encoding="utf-8", newline="") as lines:
+            for name, digest, _size in csv.reader(lines):
+                path = record.parents[1] / name
+                if digest and (not path.is_file() or _recorded_digest(path) != digest):
+                    return os.path.normpath(path)
+    return ""
+
+
+def _recorded_digest(path: Path) -> str:
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    return "sha256=" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def remove_unfinished_runtimes(layout: Layout) -> None:

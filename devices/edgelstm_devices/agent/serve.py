@@ -3,8 +3,8 @@
 Lines of JSON: to the device `{"id": 1, "call": "facts", "arguments": {}}`, a sign of life
 `{"alive": true}` every two seconds, `{"cancel": true}`, and after a call with a body any number of
 `{"chunk": N}` with N bytes behind each, of which the last has none. Back come `{"id": 1, "event":
-{}}` while a call runs and `{"id": 1, "result": {}}` or `{"id": 1, "error": "one sentence"}` at its
-end.
+{}}` while a call runs and `{"id": 1, "result": {}, "heeded": false}` or `{"id": 1, "error": "one
+sentence"}` at its end; `heeded` is whether the call saw that it was to be given up.
 """
 
 from __future__ import annotations
@@ -143,13 +143,16 @@ class _Caller(Context):
     def __init__(self, wire: _Wire, message: dict[str, Any]) -> None:
         self._wire, self._id = wire, message["id"]
         self._body = _Body(wire.chunks) if message.get("body") else None
+        self.heeded = False
 
     def event(self, **fields: Any) -> None:
         self._wire.send(id=self._id, event=fields)
 
     def alive(self) -> bool:
         silent = time.monotonic() - self._wire.heard > SILENCE_S
-        return not (self._wire.ended or self._wire.cancelled or silent)
+        cancelled = self._wire.cancelled
+        self.heeded |= cancelled
+        return not (self._wire.ended or cancelled or silent)
 
     def body(self) -> BinaryIO:
         return cast("BinaryIO", self._body) if self._body else super().body()
@@ -167,16 +170,29 @@ def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     for message in iter(wire.calls.get, None):
         caller = _Caller(wire, message)
         try:
-            answer = {"result": perform(caller, message["call"], message["arguments"])}
+            result = perform(caller, message["call"], message["arguments"])
+            answer = {"result": result, "heeded": caller.heeded}
         except AgentError as error:
             answer = {"error": str(error)}
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             answer = {"error": f"On the device: {where}{error.strerror or error}."}
-        except Exception:  # whatever it is, the laptop has to hear of it
-            answer = {"error": f"This is a fault of edgelstm: {traceback.format_exc()}"}
-        caller.finish()
+        except Exception as error:  # whatever it is, the laptop has to hear of it
+            answer = {"error": _fault(message["call"], error)}
+        # First the answer, which ends a body that nobody wants any more.
         wire.send(id=message["id"], **answer)
+        caller.finish()
+
+
+def _fault(name: str, error: Exception) -> str:
+    """What is said of an error that should not have been, with where it was."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    where = f"{frame.f_globals['__name__']}, line {line}"
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"The device could not do {name!r} for a fault of edgelstm, which please report: {what} "
+        f"({where})."
+    )
 
 
 def main() -> None:

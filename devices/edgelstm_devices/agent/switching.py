@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .context import AgentError
-from .files import in_words, make_folder, sync, write_file
+from .files import LOCK_FILE, in_words, make_folder, sync, write_file
 from .layout import Service
 from .systemd import Systemd
 
@@ -208,14 +208,15 @@ def claimed(service: Service) -> Iterator[Claim]:
         AgentError: somebody else has it, or nothing was ever deployed of that name.
     """
     path = service.folder / "trial.lock"
+    nothing = AgentError(f"There is nothing of {service.name} on the device; deploy it first.")
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except FileNotFoundError as error:
-        raise AgentError(
-            f"There is nothing of {service.name} on the device; deploy it first."
-        ) from error
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, LOCK_FILE)
+    except FileNotFoundError:
+        raise nothing from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink == 0:  # uninstalled meanwhile
+            raise nothing
         yield Claim(path, descriptor)
     except BlockingIOError as error:
         raise AgentError(

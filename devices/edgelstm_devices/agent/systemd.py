@@ -51,14 +51,6 @@ class Systemd:
         """Stops a unit; one that is not there is stopped already."""
         self._job("stop", unit, wait, fine=(0, _NOT_LOADED))
 
-    def enable(self, unit: str) -> None:
-        """Starts it from the next boot on."""
-        self._call("enable", unit)
-
-    def disable(self, unit: str) -> None:
-        """Starts it no longer at boot."""
-        self._call("disable", unit)
-
     def forget_failure(self, unit: str) -> None:
         """So that neither a failed state nor counted starts are left of it."""
         self._call("reset-failed", unit, fine=None)

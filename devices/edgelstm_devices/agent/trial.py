@@ -31,7 +31,15 @@ from .switching import (
     release_spec,
 )
 from .systemd import Systemd
-from .watching import TrialError, Watch, is_wanted, read_health, silent_sensors, state_of
+from .watching import (
+    TrialError,
+    Watch,
+    has_ended,
+    is_wanted,
+    read_health,
+    silent_sensors,
+    state_of,
+)
 
 READY_S, READINGS_S, GRACE_S, SILENCE_S = 120.0, 60.0, 30.0, 20.0
 _MARGIN_S = 300.0
@@ -331,8 +339,10 @@ class _Trial:
     def _take(self) -> None:
         taking = Taking(self._service, self._systemd, self._spec)
         try:
-            if not (self._goes_on() and self._service.trial_unit_file.exists()):
-                raise TrialError("the deployment was cancelled, or took too long")
+            # All of it reached the disk, which may have taken a while on a memory card.
+            self._watch.for_a_while(0.0)
+            if not self._service.trial_unit_file.exists():
+                raise TrialError("the deployment took too long")
             for step in taking.to_take():
                 step()
         except BaseException:
@@ -342,6 +352,10 @@ class _Trial:
             # It is taken. What cannot be done now, such as on a disk that fails, `settle` does.
             with contextlib.suppress(OSError, AgentError):
                 step()
+        # Until just now its unit said not to start it a second time.
+        with contextlib.suppress(AgentError):
+            if has_ended(state_of(self._systemd, self._service)):
+                self._systemd.restart(self._service.unit, wait=False)
 
     def _go_back(self) -> str:
         began = time.monotonic()

@@ -91,6 +91,6 @@ def data_of(layout: Layout, service: str) -> list[Path]:
         # Before systemd 254 in the folder of configurations (systemd.exec(5)).
         paths = [home / ".local/state/edgelstm", home / ".local/state/log/edgelstm"]
         paths += [home / ".config/log/edgelstm"]
-        if service != "devices":  # there the user's own device profiles are
+        if service not in ("devices", "trusted"):  # the user's own device profiles, and keys
             paths += [home / ".config/edgelstm"]
     return [path / service for path in paths if (path / service).is_dir()]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from .context import AgentError
 from .layout import Service
 from .systemd import Systemd
 
 _POLL_S = 0.25
 _STOP_S = 150.0
 """For the old process to end: systemd kills it after the unit's TimeoutStopSec, which is 30 s."""
+_MOST_HEALTH = 1 << 20
+"""Bytes: of a hundred sensors it has some 50 KB."""
 _PROPERTIES = (
     "ActiveState",
     "SubState",
@@ -61,12 +67,32 @@ def has_ended(state: Mapping[str, str]) -> bool:
 
 
 def read_health(service: Service, pid: str) -> dict[str, Any]:
-    """What a process last wrote about itself; empty when it did not, or another one did."""
+    """What a process last wrote about itself; empty when it did not, or another one did.
+
+    The service may put there what it likes, and must not hold up who is to replace it.
+    """
     try:
-        health = json.loads(service.health_file.read_text(encoding="utf-8"))
-        return health if str(health["pid"]) == pid else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        # A named pipe would have its reader wait, and a link leads to what others may not read.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(service.health_file, flags), "rb") as file:  # noqa: PTH123  # it has no flags
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return {}
+            health = json.loads(file.read(_MOST_HEALTH))
+        return health if str(health["pid"]) == pid and _is_sound(health) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _is_sound(health: Mapping[str, Any]) -> bool:
+    """Whether it has what is read of it, each as what it should be."""
+    return (
+        isinstance(health.get("status", ""), str)
+        and all(
+            isinstance(sensor["status"], str) and isinstance(sensor.get("readings", 0), int)
+            for sensor in health.get("sensors", {}).values()
+        )
+        and all(isinstance(problem, str) for problem in health.get("problems", ()))
+    )
 
 
 def silent_sensors(health: Mapping[str, Any]) -> frozenset[str]:
@@ -213,7 +239,11 @@ class Watch:
             why = f"it was ended by {_signal_name(status)}"
         else:
             why = _RESULTS.get(result, f"systemd could not run it ({result})")
-        said = self._systemd.journal(self._service.unit, 1, invocation=self.invocation, own=True)
+        said: list[str] = []
+        with suppress(AgentError):  # without a journal the rest is reason enough
+            said = self._systemd.journal(
+                self._service.unit, 1, invocation=self.invocation, own=True
+            )
         return f"{why}: {said[0]}" if said and said[0] else why
 
 

@@ -15,6 +15,7 @@ PROVE = "Prove and switch"
 COMPARE = "Compare"
 _NO_ANSWER = ("MODULE FAILURE", "Module result deserialization failed")
 _CLOSED = "Shared connection to"
+_SERVES = ("new", "same")
 _SAID = {
     "new": "the new release serves, and was proved",
     "same": "the release serves already",
@@ -34,7 +35,7 @@ class HostResult:
         host: its name in the inventory.
         state: what serves there.
         release: id of the release that serves; "" when none does, or none is known.
-        reason: why it is not the new one; "" where it is, and where it was not begun.
+        reason: what failed; "" where nothing did, and where it was not begun.
     """
 
     host: str
@@ -44,8 +45,11 @@ class HostResult:
 
     @property
     def good(self) -> bool:
-        """Whether it serves what it was to serve, or could, where it was only looked at."""
-        return self.state in ("new", "same", "ready")
+        """Whether it serves what it was to serve, or could, where it was only looked at.
+
+        Not when something failed besides: a connection that ended, or a key that it does not trust.
+        """
+        return self.state in ("new", "same", "ready") and not self.reason
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -84,11 +88,14 @@ class FleetResult:
         for one in self.hosts:
             said = _SAID[one.state] + (f": {one.reason}" if one.reason else "")
             lines.append(f"{one.host:<{names}}  {one.release or '-':<{releases}}  {said}".rstrip())
-        good = sum(one.good for one in self.hosts)
-        looked = any(one.state == "ready" for one in self.hosts)
-        lines.append(
-            f"{good} of {len(self.hosts)} hosts {'are ready for' if looked else 'serve'} it."
-        )
+        of = f"of {len(self.hosts)} hosts"
+        ready = sum(one.state == "ready" for one in self.hosts)
+        if ready:
+            lines.append(f"{ready} {of} are ready for it.")
+        elif not self.changed:
+            lines.append("Nothing was changed on any host.")
+        else:
+            lines.append(f"{sum(one.state in _SERVES for one in self.hosts)} {of} serve it.")
         return lines
 
 
@@ -135,7 +142,7 @@ class Progress:
         if kind == "runner_on_ok" and task == PROVE:
             return self._ends(host, "new", "")
         if kind == "runner_on_ok" and task == COMPARE and answer.get("serves"):
-            return self._ends(host, "same", "")
+            return self._ends(host, "same", "", str(answer.get("release") or ""))
         if kind == "runner_on_ok" and task == COMPARE:
             missing = len(answer.get("missing", ()))
             return [f"{host}: {missing} files to send"] if missing else []
@@ -156,10 +163,11 @@ class Progress:
             lines.append(f"{host}: it is proved there")
         return lines
 
-    def _ends(self, host: str, state: State, reason: str) -> list[str]:
+    def _ends(self, host: str, state: State, reason: str, release: str = "") -> list[str]:
         if host in self.results and not reason:
             return []
-        release = self.releases[host] if state in ("new", "same") else ""
+        if state == "new":
+            release = self.releases[host]
         self.results[host] = HostResult(host, state, release, reason)
         return [f"{host}: {reason or _SAID[state]}"]
 
@@ -169,13 +177,16 @@ class Progress:
         return HostResult(host, "unknown", reason="it was interrupted")
 
 
-def settled(result: HostResult, status: Mapping[str, Any] | None, service: str) -> HostResult:
+def settled(
+    result: HostResult, status: Mapping[str, Any] | None, service: str, wanted: str
+) -> HostResult:
     """A result with what the device says of itself afterwards.
 
     Args:
         result: as it was seen from here.
         status: what `status` answers there; None when it cannot be asked.
         service: name of the service.
+        wanted: id of the release that it was to get.
     """
     if status is None:
         return result
@@ -190,7 +201,9 @@ def settled(result: HostResult, status: Mapping[str, Any] | None, service: str) 
         return HostResult(result.host, "untouched", release if serves else "", result.reason)
     if not serves:
         return HostResult(result.host, "none", "", result.reason)
-    return HostResult(result.host, "old", release, result.reason)
+    # It may have finished by itself after the connection ended.
+    state: State = "new" if release == wanted else "old"
+    return HostResult(result.host, state, release, result.reason)
 
 
 def failure(answer: Mapping[str, Any]) -> str:

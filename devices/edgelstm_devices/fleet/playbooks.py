@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import tempfile
@@ -118,7 +119,7 @@ class Playbooks:
                 inventory=[str(self._inventory)],
                 limit=limit or self._limit or None,
                 forks=self._forks,
-                cmdline=f"-e @{folder}/variables.json{self._ask()}",
+                cmdline=shlex.join(["-e", f"@{folder}/variables.json", *self._ask()]),
                 envvars=environment(os.environ),
                 # Else passwords would be written to a file.
                 suppress_env_files=True,
@@ -134,8 +135,8 @@ class Playbooks:
             raise DeploymentError(_why_none(seen, said, self._inventory, limit or self._limit))
         return Ended(int(ran.rc or 0), stop.is_set(), said)
 
-    def _ask(self) -> str:
-        return "" if self._password is None else " --ask-become-pass"
+    def _ask(self) -> list[str]:
+        return [] if self._password is None else ["--ask-become-pass"]
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:

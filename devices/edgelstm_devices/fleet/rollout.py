@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgelstm.diagnosis.finding import Finding
 from edgelstm.errors import ConfigurationError, DeploymentError, EdgelstmError
 from edgelstm.files import atomic_path
 from edgelstm_devices.bundle import FILES, RELEASE
@@ -104,8 +105,6 @@ def deploy_fleet(
     if ended.cancelled:
         return FleetResult(tuple(map(_untouched, survey.hosts)), changed=False, cancelled=True)
     plans, unfit = _plan(survey, plan, tell)
-    for host, why in unfit.items():
-        tell(f"{host}: {why}")
     fit = [host for host in survey.hosts if host not in unfit]
     waiting = [_untouched(host, unfit.get(host, "")) for host in survey.hosts]
     if options.check:
@@ -139,7 +138,8 @@ def deploy_fleet(
     results = {one.host: one for one in progress.finish()}
     asked = [host for host, one in results.items() if not one.good]
     for host, status in _ask(playbooks, options, asked).items():
-        results[host] = settled(results[host], status, plans[host].ready.spec.service)
+        spec = plans[host].ready.spec
+        results[host] = settled(results[host], status, spec.service, spec.id)
     hosts = tuple(results.get(one.host, one) for one in waiting)
     return FleetResult(hosts, cancelled=ended.cancelled)
 
@@ -149,17 +149,19 @@ def _plan(
 ) -> tuple[dict[str, ReleasePlan], dict[str, str]]:
     """What every fit host gets, and why the others do not."""
     plans: dict[str, ReleasePlan] = {}
-    unfit = dict(survey.failed)
+    unfit: dict[str, str] = {}
     for host in survey.hosts:
-        if host in unfit:
-            continue
+        problems: list[Finding] = []
         try:
             planned = plan(survey.wish(host))
-            for one in planned.problems:
-                tell(f"{host}: {one.name}: {one.what}\n    {one.mend}")
+            problems = planned.problems
             _ = planned.ready
         except EdgelstmError as error:
             unfit[host] = str(error)
+            for one in problems:
+                tell(f"{host}: {one.name}: {one.what}\n    {one.mend}")
+            if not problems:
+                tell(f"{host}: {error}")
         else:
             plans[host] = planned
     return plans, unfit

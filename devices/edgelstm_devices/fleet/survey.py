@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgelstm.errors import DeploymentError
 from edgelstm_devices.fleet.outcome import failure, unreachable
 from edgelstm_devices.fleet.playbooks import Event
 
@@ -73,7 +74,13 @@ class Survey:
             self._wanted[host] = answer["ansible_facts"]["edgelstm_wanted"]
 
     def wish(self, host: str) -> Wish:
-        """What is wanted of a host that did not fail."""
+        """What is wanted of a host.
+
+        Raises:
+            DeploymentError: it failed, or Ansible ended before it was looked at.
+        """
+        if host in self.failed or host not in self._wanted or host not in self._facts:
+            raise DeploymentError(self.failed.get(host, "Ansible ended before it was looked at"))
         facts, answered = self._facts[host]
         wanted = {key: str(value) for key, value in self._wanted[host].items()}
         return Wish(host, facts, (self._began[host], answered), **wanted)

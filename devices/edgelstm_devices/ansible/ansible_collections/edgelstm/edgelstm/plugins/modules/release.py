@@ -136,9 +136,13 @@ store:
   returned: success
   type: str
 serves:
-  description: Whether this very release serves already, and is well.
+  description: Whether this very content serves already, and is well.
   returned: success
   type: bool
+release:
+  description: Id that what serves has there, as it may have been made at another time.
+  returned: success, if it serves
+  type: str
 """
 
 
@@ -188,8 +192,9 @@ class _Device:
     def _compare(self) -> dict[str, Any]:
         spec = self._spec()
         # With keys it goes on in any case: they are put there at the end.
-        if not self._parameters["keys"] and self._serves(spec):
-            return {"changed": False, "serves": True, "missing": [], "store": ""}
+        if not self._parameters["keys"] and (release := self._serving(spec)):
+            done = {"changed": False, "serves": True, "missing": [], "store": ""}
+            return {**done, "release": release}
         groups = self._parameters["groups"] or _groups(spec["unit"])
         self._call("prepare", service=spec["service"], groups=groups)
         missing = [one["sha256"] for one in self._call("missing", files=_files(spec))]
@@ -237,17 +242,19 @@ class _Device:
     def _patience(self) -> dict[str, float]:
         return {key: self._parameters[key] for key in _PATIENCE}
 
-    def _serves(self, spec: dict[str, Any]) -> bool:
-        """Whether this content runs already, and is well."""
+    def _serving(self, spec: dict[str, Any]) -> str:
+        """The id of the release that has this content, if it runs already and is well; else ""."""
         told = self._call("status", service="", alerts=0, history=0, journal=0)
         for service in told["services"]:
             if service["name"] == spec["service"] and not service["trial"]:
                 made, unit = service["made"] or {}, service["unit"] or {}
                 health = service["health"] or {}
                 runs = unit.get("active") == "active" and unit.get("enabled")
-                well = runs and health.get("status") == "ok"
-                return bool(well and made.get("digest") == spec["digest"])
-        return False
+                # Degraded is what a trial takes, too: else it would be proved again each time.
+                well = runs and health.get("status") in ("ok", "degraded")
+                if well and made.get("digest") == spec["digest"]:
+                    return str(service["release"])
+        return ""
 
     @staticmethod
     def _tried(answer: dict[str, Any]) -> dict[str, Any]:
