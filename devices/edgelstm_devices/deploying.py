@@ -69,6 +69,11 @@ class Sending:
     whole: int
 
     @property
+    def counted(self) -> str:
+        """How many files, as people say it."""
+        return "1 file" if len(self.files) == 1 else f"{len(self.files)} files"
+
+    @property
     def bytes(self) -> int:
         """That are sent, without what came before."""
         return sum(file["size"] - file["have"] for file in self.files)
@@ -284,7 +289,7 @@ class Deployment:
             done += file["size"] - file["have"]
         self.audience.step(
             "Sent",
-            f"{len(sending.files)} files, {_megabytes(total)} of {_megabytes(sending.whole)}"
+            f"{sending.counted}, {_megabytes(total)} of {_megabytes(sending.whole)}"
             if sending.files
             else "nothing; the device has every file",
         )

@@ -97,7 +97,7 @@ def plan_lines(plan: ReleasePlan, sending: Sending, as_root: Sequence[str]) -> I
     ))  # fmt: skip
     yield f"{'Runtime':<{_TITLE}}{package.replace('==', ' ')} for Python {runtime.python}, {wheels}"
     size, whole = f"{sending.bytes / 1e6:.1f}", f"{sending.whole / 1e6:.1f}"
-    yield f"{'To send':<{_TITLE}}{len(sending.files)} files, {size} MB of {whole} MB"
+    yield f"{'To send':<{_TITLE}}{sending.counted}, {size} MB of {whole} MB"
     if as_root:
         yield f"{'As root':<{_TITLE}}{', '.join(as_root)}"
 

@@ -131,9 +131,17 @@ def sshd(folder: Path) -> Iterator[Sshd]:
 
 def cut(process_id: int) -> None:
     """Ends every connection of an sshd at once, as a pulled cable does; it listens on."""
-    children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
-    for child in children:
+    for one in _children(process_id):
         # With root there is a process with the user's rights below it, which holds the connection.
-        for victim in [*Path(f"/proc/{child}/task/{child}/children").read_text().split(), child]:
-            with suppress(ProcessLookupError):
-                os.kill(int(victim), signal.SIGKILL)
+        for victim in [*_children(one), one]:
+            with suppress(OSError):
+                if Path(f"/proc/{victim}/comm").read_text().startswith("sshd"):
+                    os.kill(victim, signal.SIGKILL)
+
+
+def _children(process_id: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{process_id}/task/{process_id}/children").read_text()
+    except OSError:
+        return []
+    return [int(number) for number in text.split()]

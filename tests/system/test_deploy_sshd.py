@@ -15,14 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_release import BROKEN, make_release
-from sshd import Sshd, free_port, make_key, sshd
+from sshd import Sshd, cut, free_port, make_key, sshd
 
 from edgelstm.errors import DeploymentError
 from edgelstm_devices.remote import ConnectionLostError, Remote, connect
@@ -122,13 +122,6 @@ def below(server: Sshd, word: str) -> set[int]:
 
 def agents_of(server: Sshd) -> set[int]:
     return below(server, "edgelstm agent")
-
-
-def cut(server: Sshd) -> None:
-    """Ends every connection, and leaves what was started by it alone (the rig's `cut` does not)."""
-    for number in below(server, "sshd"):
-        with suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
 
 
 def is_there(number: int) -> bool:
@@ -382,7 +375,7 @@ def test_a_transfer_that_is_cut_goes_on_where_it_was(server: Sshd, tmp_path: Pat
     def bite() -> None:
         agents.update(agents_of(server))
         time.sleep(0.5)  # for what is under way
-        cut(server)
+        cut(server.process_id)
 
     def connected() -> AbstractContextManager[Remote]:
         return connect("device", mode="user", ssh_options=server.options, root=str(tmp_path / "d"))
@@ -458,7 +451,7 @@ def test_a_session_that_is_cut_during_a_call(server: Sshd, tmp_path: Path) -> No
         def pull(event: Mapping[str, Any]) -> None:
             assert event["what"] == "waiting"
             agents.update(agents_of(server))
-            cut(server)
+            cut(server.process_id)
 
         with (
             pytest.raises(ConnectionLostError),

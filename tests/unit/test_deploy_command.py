@@ -291,7 +291,7 @@ def test_a_plan() -> None:
         "Release   20261121-053012-3f2a9c1b of pump: ",
         "Readings  ",
         "Runtime   ai-edge-litert 2.3.0 for Python 3.11, all wheels sent",
-        "To send   1 files, 2.0 MB of 45.0 MB",
+        "To send   1 file, 2.0 MB of 45.0 MB",
         "As root   make the user edgelstm, write",
     ]
     assert not any(line.startswith("As root") for line in plan_lines(a_plan(), sending, []))

@@ -145,7 +145,7 @@ def test_what_came_before_is_not_sent_again(plan: ReleasePlan) -> None:
     receive = device.made["receive"]
     assert (receive["sent"], receive["offset"]) == (bytes(range(150, 200)), 150)
     assert listener.seen[-1] == ("sending", 50, 50)
-    assert listener.steps[0] == ("Sent", "1 files, 0.0 MB of 0.0 MB")
+    assert listener.steps[0] == ("Sent", "1 file, 0.0 MB of 0.0 MB")
 
 
 def test_a_proof_that_fails_is_the_end(plan: ReleasePlan) -> None:
