@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -204,6 +205,50 @@ class Deploying:
 
     def press_ctrl_c(self, process: subprocess.Popen[str]) -> None:
         process.send_signal(signal.SIGINT)
+
+
+def refuse_broken_golden_vectors(pump: Deploying, good: str) -> None:
+    pump.write(broken=True)
+    done = pump.deploy()
+    assert done.returncode == 1
+    assert "the golden runs do not hold, first in" in done.stdout
+    assert "Nothing was switched" in done.stdout
+    pump.assert_serving(good)
+
+
+def go_back_from_what_never_gets_ready(pump: Deploying, good: str) -> None:
+    pump.write()
+    before = pump.configuration.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # the device shares the network
+        metrics = f"\n[metrics]\nport = {taken.getsockname()[1]}\n"
+        pump.configuration.write_text(before + metrics)
+        done = pump.deploy()
+    pump.configuration.write_text(before)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "in use" in done.stdout, done.stdout
+    pump.assert_serving(good)
+
+
+def stop_at_a_full_disk(pump: Deploying, good: str) -> None:
+    pump.write(name="another")
+    machine, store = pump.device.machine, "/opt/edgelstm/store"
+    machine.run("mount", "-t", "tmpfs", "-o", "size=20M", "tmpfs", store)
+    try:
+        done = pump.deploy()
+    finally:
+        machine.run("umount", store)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "full" in done.stderr or "room" in done.stderr, done.stderr
+    pump.assert_serving(good)
+
+
+def go_back_when_cut(pump: Deploying, good: str, until: str) -> None:
+    pump.write(name=f"cut at {until}")
+    code, told = pump.interrupted(pump.cut_cable, "--grace", "30", until=until)
+    assert code == 2, told
+    assert "Traceback" not in told
+    pump.assert_serving(good)
 
 
 @contextmanager

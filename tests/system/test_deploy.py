@@ -14,7 +14,19 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from deploy_rig import HOME, SERVICE, UNIT, Deploying, command, deploying, edgelstm
+from deploy_rig import (
+    HOME,
+    SERVICE,
+    UNIT,
+    Deploying,
+    command,
+    deploying,
+    edgelstm,
+    go_back_from_what_never_gets_ready,
+    go_back_when_cut,
+    refuse_broken_golden_vectors,
+    stop_at_a_full_disk,
+)
 from device_machine import ANNS_PASSWORD, device_machine, why_no_device
 
 pytestmark = pytest.mark.skipif(bool(why_no_device()), reason=why_no_device())
@@ -100,25 +112,11 @@ def test_what_the_other_commands_say(pump: Deploying, good: str) -> None:
 
 
 def test_golden_vectors_that_do_not_hold(pump: Deploying, good: str) -> None:
-    pump.write(broken=True)
-    done = pump.deploy()
-    assert done.returncode == 1
-    assert "the golden runs do not hold, first in" in done.stdout
-    assert "Nothing was switched" in done.stdout
-    pump.assert_serving(good)
+    refuse_broken_golden_vectors(pump, good)
 
 
 def test_a_service_that_never_gets_ready(pump: Deploying, good: str) -> None:
-    pump.write()
-    before = pump.configuration.read_text()
-    with socket.create_server(("127.0.0.1", 0)) as taken:  # the device shares the network
-        metrics = f"\n[metrics]\nport = {taken.getsockname()[1]}\n"
-        pump.configuration.write_text(before + metrics)
-        done = pump.deploy()
-    pump.configuration.write_text(before)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "is in use" in done.stdout or "in use" in done.stdout, done.stdout
-    pump.assert_serving(good)
+    go_back_from_what_never_gets_ready(pump, good)
 
 
 def test_a_sensor_that_says_nothing(pump: Deploying, good: str) -> None:
@@ -135,28 +133,13 @@ def test_a_sensor_that_says_nothing(pump: Deploying, good: str) -> None:
 
 
 def test_a_disk_that_is_full(pump: Deploying, good: str) -> None:
-    pump.write(name="another")
-    machine = pump.device.machine
-    store = "/opt/edgelstm/store"
-    machine.run("mount", "-t", "tmpfs", "-o", "size=20M", "tmpfs", store)
-    try:
-        done = pump.deploy()
-    finally:
-        machine.run("umount", store)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    assert "full" in done.stderr or "room" in done.stderr, done.stderr
-    pump.assert_serving(good)
+    stop_at_a_full_disk(pump, good)
 
 
 # More moments are in `test_deploy_pi` and, of the device's own doing, in `test_trial_interrupted`.
 @pytest.mark.parametrize("until", ["Sent", "it is ready"])
 def test_a_connection_that_is_cut(pump: Deploying, good: str, until: str) -> None:
-    pump.write(name=f"cut at {until}")
-    code, told = pump.interrupted(pump.cut_cable, "--grace", "30", until=until)
-    assert code == 2, told
-    assert "Traceback" not in told
-    pump.assert_serving(good)
+    go_back_when_cut(pump, good, until)
 
 
 @pytest.mark.parametrize("until", ["Sent", "it is ready"])
