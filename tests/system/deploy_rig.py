@@ -10,14 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from broker import Broker, Watcher, wait_until
 from device_machine import DeviceMachine
-from sensor_device import DATA, RATE, Sensor, sensor
-
-from edgelstm.artifact import Artifact
+from sensor_device import Sensor, sensor, write_model
 
 SERVICE = "pump"
 UNIT = f"edgelstm@{SERVICE}"
@@ -41,25 +39,6 @@ def edgelstm(*arguments: object, environment: dict[str, str] | None = None) -> C
         timeout=280,
         env={**os.environ, "COLUMNS": "100", **(environment or {})},
     )
-
-
-def write_model(path: Path, model: str = "tiny", *, broken: bool = False, name: str = "") -> None:
-    """One of the tiny artifacts, as of a sensor that is read 20 times a second.
-
-    Args:
-        path: to write.
-        model: which of them.
-        broken: whether its golden vectors say something that no machine computes.
-        name: that it says it has, which makes it another file.
-    """
-    artifact = Artifact.read(DATA / f"{model}.tflite")
-    manifest = replace(artifact.manifest, sample_period=1 / RATE)
-    golden = artifact.golden
-    if name:
-        manifest = replace(manifest, name=name)
-    if broken:
-        golden = replace(golden, y=-golden.y)
-    replace(artifact, manifest=manifest, golden=golden).write(path, force=True)
 
 
 @dataclass

@@ -22,18 +22,23 @@ _DIALOUT = 20  # of Debian
 DATA = Path(__file__).parent.parent / "data"
 
 
-def make_model(path: Path, model: str = "tiny", **changes: object) -> Path:
+def write_model(path: Path, model: str = "tiny", *, broken: bool = False, name: str = "") -> None:
     """One of the tiny artifacts, as of a sensor that is read 20 times a second.
 
     Args:
         path: to write.
-        model: name of the artifact.
-        changes: to its manifest.
+        model: which of them.
+        broken: whether its golden vectors say something that no machine computes.
+        name: that it says it has, which makes it another file.
     """
     artifact = Artifact.read(DATA / f"{model}.tflite")
-    manifest = replace(artifact.manifest, sample_period=1 / RATE, **changes)  # type: ignore[arg-type]  # of the test
-    replace(artifact, manifest=manifest).write(path)
-    return path
+    manifest = replace(artifact.manifest, sample_period=1 / RATE)
+    golden = artifact.golden
+    if name:
+        manifest = replace(manifest, name=name)
+    if broken:
+        golden = replace(golden, y=-golden.y)
+    replace(artifact, manifest=manifest, golden=golden).write(path, force=True)
 
 
 class Sensor:

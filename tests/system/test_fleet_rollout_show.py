@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from device_machine import DeviceMachine, device_machine, why_no_device
-from sensor_device import Sensor, make_model, sensor
+from sensor_device import Sensor, sensor, write_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,7 +40,7 @@ class Site:
         variables = ["[all:vars]", "ansible_host=device", "edgelstm_port=/dev/ttyACM0"]
         (self.folder / "hosts.ini").write_text("\n".join([*lines, *variables]) + "\n")
         (self.folder / "pump.tflite").unlink(missing_ok=True)
-        make_model(self.folder / "pump.tflite", name=model)
+        write_model(self.folder / "pump.tflite", name=model)
         options = ["--inventory", "hosts.ini", "--batch", "1", "--offline", "--grace", "3"]
         options += ["--readings-timeout", "15"]
         return subprocess.run(

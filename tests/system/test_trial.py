@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from systemd_machine import PROJECT, Machine, booted, why_not, write
-from trial_rig import Trials, make_trial_root
+from trial_rig import Trials, make_trial_root, unit
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
@@ -33,10 +33,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 @pytest.fixture
 def trials(machine: Machine) -> Trials:
     return Trials(machine)
-
-
-def unit(service: str) -> str:
-    return f"edgelstm@{service}.service"
 
 
 def test_the_first_release_and_an_update(trials: Trials) -> None:

@@ -149,6 +149,10 @@ class Outcome:
         return [event["what"] for event in self.events]
 
 
+def unit(service: str) -> str:
+    return f"edgelstm@{service}.service"
+
+
 def make_trial_root(root: Path) -> None:
     """A machine that runs the services that are enabled in it, from boot on."""
     make_root(root)
